@@ -1,0 +1,130 @@
+"""Wakes what waits inside this process: receives, waiting clients, and whoever watches the membership.
+
+A topic is a number (messages of that partition, or one of the constants below) or a text (a change of the instance of
+that id). Numbered topics count their rings, so that a waiter who first looks and then waits misses nothing: it hands in
+the count it saw before looking. Waiters may belong to any event loop; ringing may come from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable
+
+__all__ = ["ACTIVITIES", "MEMBERS", "Bell", "Topic", "wake"]
+
+Topic = int | str
+ACTIVITIES = -1
+"""Activity tasks that somebody may take."""
+MEMBERS = -2
+"""Workers that came, go, or let go of a partition."""
+
+Waiter = asyncio.Future[None]
+
+
+class Bell:
+    """All waiters of one open hub."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[int, int] = {}
+        self._everything = 0
+        self._waiting: dict[Topic, set[Waiter]] = {}
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody waits now."""
+        return bool(self._waiting)
+
+    def count(self, topic: int) -> int:
+        """Return how often a numbered topic has rung."""
+        return self._counts.get(topic, 0) + self._everything
+
+    def attend(self, topic: Topic) -> Waiter:
+        """Return a future of the running loop that the topic's next ring resolves; hand it to :meth:`until`."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiting.setdefault(topic, set()).add(waiter)
+        return waiter
+
+    async def until(self, topic: Topic, waiter: Waiter, timeout_s: float) -> None:
+        """Wait for a waiter of :meth:`attend`, at most ``timeout_s`` seconds."""
+        timer = waiter.get_loop().call_later(max(timeout_s, 0.0), _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self.leave(topic, waiter)
+
+    def leave(self, topic: Topic, waiter: Waiter) -> None:
+        """Forget a waiter."""
+        with self._lock:
+            waiters = self._waiting.get(topic)
+            if waiters is not None:
+                waiters.discard(waiter)
+                if not waiters:
+                    del self._waiting[topic]
+
+    async def wait(self, topic: int, seen: int, timeout_s: float) -> None:
+        """Wait until a numbered topic has rung more than ``seen`` times, at most ``timeout_s`` seconds."""
+        waiter = self.attend(topic)
+        if self.count(topic) != seen:
+            self.leave(topic, waiter)
+            return
+        await self.until(topic, waiter, timeout_s)
+
+    def ring(self, topics: Iterable[Topic]) -> list[Waiter]:
+        """Count the rings and return the waiters to resolve (each in its own loop: :func:`wake`)."""
+        woken: list[Waiter] = []
+        with self._lock:
+            for topic in topics:
+                if isinstance(topic, int):
+                    self._counts[topic] = self._counts.get(topic, 0) + 1
+                waiters = self._waiting.pop(topic, None)
+                if waiters:
+                    woken.extend(waiters)
+        return woken
+
+    def ring_instances(self) -> list[Waiter]:
+        """Return everybody who waits for any instance."""
+        with self._lock:
+            topics = [topic for topic in self._waiting if isinstance(topic, str)]
+        return self.ring(topics)
+
+    def ring_all(self) -> list[Waiter]:
+        """Ring every topic."""
+        with self._lock:
+            self._everything += 1
+            woken = [waiter for waiters in self._waiting.values() for waiter in waiters]
+            self._waiting.clear()
+        return woken
+
+
+def wake(waiters: Iterable[Waiter]) -> None:
+    """Resolve waiters from any thread, with one call per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Waiter]] = {}
+    for waiter in waiters:
+        by_loop.setdefault(waiter.get_loop(), []).append(waiter)
+    here = _running_loop()
+    for loop, own in by_loop.items():
+        if loop is here:
+            _resolve(*own)
+            continue
+        try:
+            loop.call_soon_threadsafe(_resolve, *own)
+        except RuntimeError:
+            # The loop is closed: whoever waited in it is gone.
+            continue
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _resolve(*waiters: Waiter) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)

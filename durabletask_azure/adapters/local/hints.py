@@ -1,0 +1,209 @@
+"""Hints between the processes that have one hub open: what a commit changed, as datagrams on Unix sockets.
+
+Only an economy: a hint may be lost or come twice, and whoever gets none finds out by the writer's slow poll. Each open
+hub binds a socket in a folder of its own hub, which only this user may enter; after a commit it sends to all others
+there. Where there are no such sockets (Windows) everybody polls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from durabletask_azure.adapters.local.bell import Bell, Topic, wake
+
+__all__ = ["NoNeighbours", "SocketNeighbours", "open_neighbours"]
+
+_NAMES_BYTES_MAX = 4_096
+_DATAGRAM_BYTES_MAX = 65_536
+_PATH_BYTES_MAX = 100
+_BIND_TRIES = 5
+_numbers = itertools.count()
+
+
+class _Hint(msgspec.Struct, array_like=True):
+    """Numbered topics, and the ids of instances (``None``: too many to name)."""
+
+    numbers: list[int]
+    instances: list[str] | None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Hint).decode
+
+
+class NoNeighbours:
+    """Where processes cannot be told anything."""
+
+    @property
+    def waiting(self) -> bool:
+        return False
+
+    def tell(self, topics: Iterable[Topic]) -> None:
+        """Tell nobody."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class SocketNeighbours:
+    """Sends this open hub's hints, and rings the bell for those of others.
+
+    :meth:`tell` is called by the writer's thread only. What another's full socket does not take is kept, joined, and
+    tried again.
+    """
+
+    def __init__(self, folder: Path, bell: Bell) -> None:
+        """Bind this open hub's socket.
+
+        Raises:
+            OSError: sockets of this kind cannot be bound here.
+        """
+        self._folder = folder
+        self._bell = bell
+        self._own = folder / f"{os.getpid()}-{next(_numbers)}.sock"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._own.unlink(missing_ok=True)
+            self._socket.bind(str(self._own))
+            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._sender.setblocking(False)
+        self._seen_at = -1
+        self._others: list[str] = []
+        self._kept: dict[str, set[Topic]] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._listen, name="durabletask-hub-hints", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._kept)
+
+    def tell(self, topics: Iterable[Topic]) -> None:
+        self._look()
+        if not self._others:
+            self._kept.clear()
+            return
+        told = set(topics)
+        data = _encode(_hint(told)) if told else b""
+        for other in self._others:
+            kept = self._kept.pop(other, None)
+            if kept is not None:
+                kept.update(told)
+                self._send(other, _encode(_hint(kept)), kept)
+            elif data:
+                self._send(other, data, told)
+
+    def _look(self) -> None:
+        try:
+            changed_at = self._folder.stat().st_mtime_ns
+            if changed_at == self._seen_at:
+                return
+            names = os.listdir(self._folder)
+        except OSError:
+            # Somebody cleaned the temporary folder: the poll remains.
+            self._others = []
+            return
+        self._seen_at = changed_at
+        own = self._own.name
+        self._others = [str(self._folder / name) for name in names if name.endswith(".sock") and name != own]
+        self._kept = {other: kept for other, kept in self._kept.items() if other in self._others}
+
+    def _send(self, other: str, data: bytes, topics: set[Topic]) -> None:
+        try:
+            self._sender.sendto(data, other)
+        except BlockingIOError:
+            self._kept[other] = set(topics)
+        except (ConnectionRefusedError, FileNotFoundError):
+            # Its process is dead.
+            with contextlib.suppress(OSError):
+                os.unlink(other)
+            self._seen_at = -1
+        except OSError:
+            # Only a hint.
+            self._seen_at = -1
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                data = self._socket.recv(_DATAGRAM_BYTES_MAX)
+            except OSError:
+                return
+            if self._closed:
+                return
+            try:
+                hint = _decode(data)
+            except msgspec.MsgspecError:
+                # Not from this version: take it as "something changed".
+                wake(self._bell.ring_all())
+                continue
+            topics: list[Topic] = [*hint.numbers]
+            waiters = self._bell.ring(topics if hint.instances is None else [*topics, *hint.instances])
+            if hint.instances is None:
+                waiters.extend(self._bell.ring_instances())
+            if waiters:
+                wake(waiters)
+
+    def close(self) -> None:
+        """Stop listening and remove the socket. Blocks for a moment."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._sender.setblocking(True)
+            self._sender.sendto(b"", str(self._own))
+        self._thread.join(timeout=1.0)
+        with contextlib.suppress(OSError):
+            self._own.unlink()
+            # The last one out; a newcomer makes it again.
+            self._folder.rmdir()
+        self._socket.close()
+        self._sender.close()
+
+
+def open_neighbours(hub: Path, bell: Bell) -> SocketNeighbours | NoNeighbours:
+    """Return the way to the other processes that have the file ``hub`` open, as far as there is one."""
+    if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
+        return NoNeighbours()
+    digest = hashlib.blake2b(os.fsencode(hub.resolve()), digest_size=12).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"dta-{digest}"
+    if len(os.fsencode(folder)) > _PATH_BYTES_MAX - 24:
+        return NoNeighbours()
+    for _ in range(_BIND_TRIES):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+                # Another user's: never to be trusted, nor to be told anything.
+                break
+            return SocketNeighbours(folder, bell)
+        except FileNotFoundError:
+            # The last of the others has just removed the folder.
+            continue
+        except OSError:
+            break
+    return NoNeighbours()
+
+
+def _hint(topics: Iterable[Topic]) -> _Hint:
+    numbers: list[int] = []
+    names: list[str] = []
+    size = 0
+    for topic in topics:
+        if isinstance(topic, int):
+            numbers.append(topic)
+        else:
+            names.append(topic)
+            size += len(topic)
+    return _Hint(numbers, names if size <= _NAMES_BYTES_MAX else None)

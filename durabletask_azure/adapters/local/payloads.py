@@ -1,0 +1,187 @@
+"""Payloads of an embedded hub: files in a folder beside it, or a dictionary.
+
+Names are ``p007/<hex>/<execution>/<hash of the content>`` (core/payloads.py). A file appears whole or not at all, and
+is on the disk when ``put`` returns; ``get`` checks size and hash. A name that could leave the folder is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PayloadMissingError
+
+__all__ = ["FilePayloads", "MemoryPayloads"]
+
+T = TypeVar("T")
+_NAME = re.compile(r"p[0-9]{3}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){3}")
+_THREADS = 4
+_UNFINISHED_S = 3600.0
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(f"{name!r} is no name of a payload")
+
+
+def _check(name: str, size: int, data: bytes) -> bytes:
+    if len(data) != size:
+        raise PayloadMissingError(f"the payload {name} is {len(data):,} bytes instead of {size:,}")
+    if hashlib.blake2b(data, digest_size=20).hexdigest() != name.rpartition("/")[2]:
+        raise PayloadMissingError(f"the payload {name} is damaged")
+    return data
+
+
+class MemoryPayloads:
+    """The :class:`~durabletask_azure.ports.PayloadStore` of a hub in memory."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[bytes, datetime]] = {}
+
+    async def put(self, name: str, data: bytes) -> None:
+        _check_name(name)
+        self._values[name] = (data, datetime.now(UTC))
+
+    async def get(self, name: str, size: int) -> bytes:
+        _check_name(name)
+        found = self._values.get(name)
+        if found is None:
+            raise PayloadMissingError(f"the payload {name} ({size:,} bytes) does not exist")
+        return _check(name, size, found[0])
+
+    async def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            _check_name(name)
+            self._values.pop(name, None)
+
+    async def list(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
+        for name, (_, written_at) in sorted(self._values.items()):
+            if name.startswith(prefix):
+                yield name, written_at
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class FilePayloads:
+    """The :class:`~durabletask_azure.ports.PayloadStore` of a hub on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``, which exists; unfinished files of processes that died are removed."""
+        self._folder = folder
+        self._unfinished = folder / ".unfinished"
+        self._unfinished.mkdir(exist_ok=True)
+        self._threads = ThreadPoolExecutor(_THREADS, "durabletask-hub-payloads")
+        for path in self._unfinished.iterdir():
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _UNFINISHED_S:
+                    path.unlink()
+
+    async def put(self, name: str, data: bytes) -> None:
+        _check_name(name)
+        await self._in_thread(lambda: self._write(name, data))
+
+    async def get(self, name: str, size: int) -> bytes:
+        _check_name(name)
+
+        def read() -> bytes:
+            try:
+                return (self._folder / name).read_bytes()
+            except FileNotFoundError as error:
+                raise PayloadMissingError(f"the payload {name} ({size:,} bytes) does not exist") from error
+
+        return _check(name, size, await self._in_thread(read))
+
+    async def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            _check_name(name)
+        await self._in_thread(lambda: self._delete(names))
+
+    async def list(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
+        for name, written_at in await self._in_thread(lambda: self._names(prefix)):
+            yield name, written_at
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except OSError as error:
+            raise HubUnavailableError(f"the hub's payload folder failed: {error}") from error
+        except RuntimeError as error:
+            raise HubUnavailableError("the hub is closed") from error
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self._folder / name
+        draft = self._unfinished / uuid.uuid4().hex
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            while True:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    draft.replace(path)
+                    break
+                except FileNotFoundError:
+                    # A delete has just removed the folder as empty.
+                    if not draft.exists():
+                        raise
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        for folder in (path.parent, *list(path.parent.parents)[:3]):
+            _sync_folder(folder)
+
+    def _delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            path = self._folder / name
+            path.unlink(missing_ok=True)
+            for folder in (path.parent, path.parent.parent):
+                try:
+                    folder.rmdir()
+                except OSError:
+                    # Not empty, or gone already.
+                    break
+
+    def _names(self, prefix: str) -> list[tuple[str, datetime]]:
+        found: list[tuple[str, datetime]] = []
+        # Only the folders a prefix reaches into are walked.
+        whole = [part for part in prefix.split("/")[:-1] if part not in ("", ".", "..")]
+        for path in sorted(self._folder.joinpath(*whole).glob("**/*")):
+            name = path.relative_to(self._folder).as_posix()
+            if not name.startswith(prefix) or not _NAME.fullmatch(name):
+                continue
+            try:
+                written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            except FileNotFoundError:
+                continue
+            found.append((name, written_at))
+        return found
+
+    def close(self) -> None:
+        """Finish what was begun and end the threads. Blocks."""
+        self._threads.shutdown(wait=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        # Windows neither needs nor knows how to sync a folder.
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,274 @@
+"""Messages to partitions: sending, and the sessions that receive them.
+
+A session delivers in the order of the hub's time: a message's own, or for a scheduled one its due time if that is
+later. It keeps in memory what it has delivered, and a mark of how far that went in a small mapped file, which outlives
+the process. The next session counts one failed delivery for every message up to the mark that is still there, and puts
+aside those that reached ``delivery_count_max``: so a message that kills its process again and again ends as a dead
+letter, and a receive costs no write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from durabletask_azure.adapters.local.bell import Bell, wake
+from durabletask_azure.adapters.local.clock import from_us, wall_us
+from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
+from durabletask_azure.adapters.local.liveness import HeldLock, Locks, Mark
+from durabletask_azure.adapters.local.reader import Reader
+from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
+from durabletask_azure.core.messages import Message, ToPartition, decode_messages
+from durabletask_azure.errors import ConfigurationError, PartitionLostError
+from durabletask_azure.ports import DeadLetter, Delivery
+
+__all__ = ["LocalOrchestrationQueue", "LocalSession", "delete_messages"]
+
+_READY = (
+    "SELECT seq, id, deliveries, body, NULL FROM messages INDEXED BY messages_ready"
+    " WHERE partition = ? AND visible_at IS NULL AND seq > ? ORDER BY seq LIMIT ?"
+)
+_DUE = (
+    "SELECT seq, id, deliveries, body, visible_at FROM messages INDEXED BY messages_due"
+    " WHERE partition = ? AND visible_at IS NOT NULL AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?"
+)
+_NEXT_DUE = (
+    "SELECT visible_at FROM messages INDEXED BY messages_due"
+    " WHERE partition = ? AND visible_at IS NOT NULL AND visible_at > ? ORDER BY visible_at LIMIT 1"
+)
+_COUNT_READY = (
+    "UPDATE messages SET deliveries = deliveries + 1 WHERE partition = ? AND visible_at IS NULL AND seq <= ?"
+)
+_COUNT_DUE = (
+    "UPDATE messages SET deliveries = deliveries + 1"
+    " WHERE partition = ? AND visible_at IS NOT NULL AND visible_at <= ? AND seq <= ?"
+)
+_MOVE_EXHAUSTED = (
+    "INSERT INTO dead(partition, id, reason, description, deliveries, enqueued_at, body)"
+    " SELECT partition, id, 'MaxDeliveryCountExceeded', 'delivered ' || deliveries || ' times without success',"
+    " deliveries, max(seq, coalesce(visible_at, 0)), body FROM messages WHERE partition = ? AND deliveries >= ?"
+)
+_DELETE_EXHAUSTED = "DELETE FROM messages WHERE partition = ? AND deliveries >= ?"
+_MOVE = (
+    "INSERT INTO dead(partition, id, reason, description, deliveries, enqueued_at, body)"
+    " SELECT partition, id, ?, ?, deliveries + 1, max(seq, coalesce(visible_at, 0)), body FROM messages WHERE seq = ?"
+)
+_DELETE = "DELETE FROM messages WHERE seq = ?"
+_NO_MARK: Mark = (0, 0, 0)
+
+
+def delete_messages(transaction: Transaction, places: Sequence[tuple[int]]) -> None:
+    """Delete handled messages by their place."""
+    if places:
+        transaction.executemany(_DELETE, places)
+
+
+class LocalSession:
+    """The :class:`~durabletask_azure.ports.PartitionSession` of an embedded hub."""
+
+    def __init__(
+        self, partition: int, held: HeldLock, committer: Committer, reader: Reader, bell: Bell
+    ) -> None:
+        self._partition = partition
+        self._held = held
+        self._committer = committer
+        self._reader = reader
+        self._bell = bell
+        self._mark: Mark = _NO_MARK
+        self._due: set[int] = set()
+        self._closed = False
+
+    @property
+    def partition(self) -> int:
+        return self._partition
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the partition was given back."""
+        return self._closed
+
+    async def receive(self, count_max: int, wait_s: float) -> Sequence[Delivery]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        while not self._closed:
+            seen = self._bell.count(self._partition)
+            now_us = wall_us()
+            deliveries = self._take(count_max, now_us)
+            if deliveries:
+                return deliveries
+            left_s = deadline - loop.time()
+            if left_s <= 0:
+                break
+            due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
+            if due is not None:
+                left_s = min(left_s, (due[0] - now_us) / 1e6 + 0.0002)
+            await self._bell.wait(self._partition, seen, left_s)
+        return []
+
+    def _take(self, count_max: int, now_us: int) -> list[Delivery]:
+        place, due_us, due_place = self._mark
+        found = self._reader.rows(_READY, (self._partition, place, count_max))
+        scheduled = self._reader.rows(_DUE, (self._partition, now_us, count_max + len(self._due)))
+        if scheduled:
+            found.extend(row for row in scheduled if row[0] not in self._due)
+            found.sort(key=_taken_in)
+            del found[count_max:]
+        if not found:
+            return []
+        deliveries: list[Delivery] = []
+        for row in found:
+            seq, _, _, _, visible_us = row
+            if visible_us is None:
+                place = max(place, seq)
+            else:
+                self._due.add(seq)
+                due_us, due_place = max(due_us, visible_us), max(due_place, seq)
+            deliveries.append(_delivery(row))
+        self._mark = (place, due_us, due_place)
+        self._held.write_mark(self._mark)
+        return deliveries
+
+    def places(self, deliveries: Sequence[Delivery]) -> list[tuple[int]]:
+        """Return where the messages of ``deliveries`` are."""
+        return [(place_of(delivery.token),) for delivery in deliveries]
+
+    def forget(self, places: Sequence[tuple[int]]) -> None:
+        """Note that messages are gone."""
+        if self._due:
+            self._due.difference_update(place for (place,) in places)
+
+    async def complete(self, deliveries: Sequence[Delivery]) -> None:
+        self._check()
+        places = self.places(deliveries)
+        await self._committer.submit(lambda transaction: delete_messages(transaction, places))
+        self.forget(places)
+
+    async def dead_letter(self, delivery: Delivery, reason: str, description: str) -> None:
+        self._check()
+        place = place_of(delivery.token)
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute(_MOVE, (reason, description, place))
+            transaction.execute(_DELETE, (place,))
+
+        await self._committer.submit(work)
+        self.forget([(place,)])
+
+    async def renew(self) -> None:
+        self._check()
+
+    async def close(self) -> None:
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Give the partition back; what was delivered and is still there counts as a failed delivery."""
+        if not self._closed:
+            self._closed = True
+            self._held.release()
+            wake(self._bell.ring((self._partition,)))
+
+    def _check(self) -> None:
+        if self._closed:
+            raise PartitionLostError(f"the session of partition {self._partition} is closed")
+
+
+class LocalOrchestrationQueue:
+    """The :class:`~durabletask_azure.ports.OrchestrationQueue` of an embedded hub."""
+
+    def __init__(
+        self,
+        committer: Committer,
+        reader: Reader,
+        bell: Bell,
+        locks: Locks,
+        *,
+        partitions: int,
+        delivery_count_max: int,
+        lock_s: float,
+    ) -> None:
+        self._committer = committer
+        self._reader = reader
+        self._bell = bell
+        self._locks = locks
+        self._partitions = partitions
+        self._delivery_count_max = delivery_count_max
+        self._lock_s = lock_s
+        self._sessions: set[LocalSession] = set()
+
+    async def accept(self, partition: int) -> LocalSession | None:
+        if not 0 <= partition < self._partitions:
+            raise ConfigurationError(f"the hub has partitions 0 to {self._partitions - 1}, not {partition}")
+        held = self._locks.hold(partition)
+        if held is None:
+            return None
+        try:
+            await self._count_failed(partition, held)
+        except BaseException:
+            held.release()
+            raise
+        session = LocalSession(partition, held, self._committer, self._reader, self._bell)
+        self._sessions = {other for other in self._sessions if not other.is_closed}
+        self._sessions.add(session)
+        return session
+
+    async def _count_failed(self, partition: int, held: HeldLock) -> None:
+        """Count a failed delivery for all that the session before delivered and nobody completed."""
+        mark = held.read_mark()
+        if mark == _NO_MARK:
+            return
+        place, due_us, due_place = mark
+        exhausted = (partition, self._delivery_count_max)
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute(_COUNT_READY, (partition, place))
+            transaction.execute(_COUNT_DUE, (partition, due_us, due_place))
+            if transaction.execute(_MOVE_EXHAUSTED, exhausted).rowcount:
+                transaction.execute(_DELETE_EXHAUSTED, exhausted)
+
+        # Should the process die between the two, these deliveries count twice, which is the safe side.
+        await self._committer.submit(work, durable=False)
+        held.write_mark(_NO_MARK)
+
+    async def send(self, messages: Sequence[ToPartition]) -> None:
+        stored = stored_outbound(messages)
+        await self._committer.submit(lambda transaction: write_outbound(transaction, stored))
+
+    async def cancel_scheduled(self, partition: int, message_ids: Sequence[str]) -> None:
+        doomed = [(partition, message_id) for message_id in message_ids]
+
+        def work(transaction: Transaction) -> None:
+            transaction.executemany(
+                "DELETE FROM messages WHERE partition = ? AND id = ? AND visible_at IS NOT NULL", doomed
+            )
+
+        await self._committer.submit(work, durable=False)
+
+    async def dead_letters(self, count_max: int) -> Sequence[DeadLetter]:
+        return await lock_letters(self._committer, tasks=False, count_max=count_max, lock_s=self._lock_s)
+
+    async def settle_dead_letter(self, letter: DeadLetter) -> None:
+        await remove_letter(self._committer, letter)
+
+    async def close(self) -> None:
+        for session in self._sessions:
+            session.let_go()
+        self._sessions.clear()
+
+
+def _taken_in(row: tuple[Any, ...]) -> tuple[int, int]:
+    return max(row[0], row[4] or 0), row[0]
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    seq, message_id, deliveries, body, _ = row
+    messages: tuple[Message, ...] = ()
+    failure: str | None = None
+    try:
+        messages = decode_messages(body)
+    except msgspec.MsgspecError as error:
+        failure = f"the message cannot be read: {error}"
+    return Delivery(message_id, messages, from_us(_taken_in(row)[0]), deliveries + 1, seq, failure)

@@ -1,0 +1,252 @@
+"""The partition store, the atomic plans and the change signal on the hub's database.
+
+The fence is the lock row's ETag, compared in the same transaction as every write; all else is SQL of ``rows.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from durabletask_azure.adapters.local.bell import Bell
+from durabletask_azure.adapters.local.clock import from_us, to_us, wall_us
+from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.queries import page_token, query_sql
+from durabletask_azure.adapters.local.reader import Reader
+from durabletask_azure.adapters.local.rows import (
+    StoredOutbound,
+    StoredWrite,
+    decode_instance,
+    decode_lock,
+    decode_outbox,
+    decode_tombstone,
+    stored_outbound,
+    stored_writes,
+    swap_lock,
+    write_outbound,
+    write_rows,
+)
+from durabletask_azure.adapters.local.sessions import LocalSession, delete_messages
+from durabletask_azure.core.messages import Outbound
+from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
+from durabletask_azure.errors import (
+    CommitRefusedError,
+    ConfigurationError,
+    HubUnavailableError,
+    OrchestrationAlreadyExistsError,
+)
+from durabletask_azure.ports import (
+    Delivery,
+    InstanceFilter,
+    InstancePage,
+    PartitionSession,
+    Receipt,
+    StoredInstance,
+    StoredLock,
+    TransactionLimits,
+)
+
+__all__ = ["LocalChangeSignal", "LocalPlans", "LocalStore"]
+
+_encode = msgspec.json.Encoder().encode
+_ABSENT = 0
+_REMEMBERED_MAX = 10_000
+_NOTHING = StoredOutbound()
+
+
+class LocalStore:
+    """The :class:`~durabletask_azure.ports.PartitionStore` of an embedded hub."""
+
+    def __init__(
+        self, committer: Committer, reader: Reader, limits: TransactionLimits, page_size_max: int
+    ) -> None:
+        self._committer = committer
+        self._reader = reader
+        self._limits = limits
+        self._page_size_max = page_size_max
+        self._read_etags: dict[str, int] = {}
+
+    async def read_lock(self, partition: int) -> StoredLock:
+        found = self._reader.row("SELECT etag, body FROM locks WHERE partition = ?", (partition,))
+        if found is None:
+            raise ConfigurationError(f"the hub has no partition {partition}")
+        return StoredLock(decode_lock(found[1]), str(found[0]))
+
+    async def commit(
+        self, partition: int, lock: LockRow, if_match: str, writes: Sequence[RowWrite]
+    ) -> Receipt:
+        return await self.transact(partition, lock, if_match, writes, _NOTHING, ())
+
+    async def transact(
+        self,
+        partition: int,
+        lock: LockRow,
+        if_match: str,
+        writes: Sequence[RowWrite],
+        outbound: StoredOutbound,
+        completed: Sequence[tuple[int]],
+    ) -> Receipt:
+        """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once."""
+        if len(writes) >= self._limits.rows_max:
+            raise CommitRefusedError(f"{len(writes):,} rows are more than a transaction takes")
+        stored = stored_writes(partition, writes)
+        body = _encode(lock)
+
+        def work(transaction: Transaction) -> Receipt:
+            lock_etag = swap_lock(transaction, partition, body, if_match)
+            etags = write_rows(transaction, stored)
+            write_outbound(transaction, outbound)
+            delete_messages(transaction, completed)
+            return Receipt(lock_etag, etags)
+
+        return await self._committer.submit(work)
+
+    async def read_instance(self, partition: int, instance_id: str) -> StoredInstance | None:
+        found = self._reader.row(
+            "SELECT etag, body, tail FROM instances WHERE partition = ? AND id = ?", (partition, instance_id)
+        )
+        if len(self._read_etags) >= _REMEMBERED_MAX:
+            self._read_etags.clear()
+        if found is None:
+            self._read_etags[instance_id] = _ABSENT
+            return None
+        etag, body, tail = found
+        self._read_etags[instance_id] = etag
+        return StoredInstance(decode_instance(body, tail), str(etag))
+
+    def changed_since_read(self, partition: int, instance_id: str) -> bool:
+        """Return whether the instance's row is another than this process last read."""
+        found = self._reader.row(
+            "SELECT etag FROM instances WHERE partition = ? AND id = ?", (partition, instance_id)
+        )
+        etag = _ABSENT if found is None else found[0]
+        return self._read_etags.get(instance_id, etag) != etag
+
+    async def read_tombstone(self, partition: int, instance_id: str) -> Tombstone | None:
+        found = self._reader.row(
+            "SELECT body FROM tombstones WHERE partition = ? AND id = ?", (partition, instance_id)
+        )
+        return None if found is None else decode_tombstone(found[0])
+
+    async def read_segments(self, partition: int, instance_id: str, execution_id: str, count: int) -> bytes:
+        found = await self._reader.long_rows(
+            "SELECT events FROM segments WHERE partition = ? AND id = ? AND execution_id = ? AND idx < ?"
+            " ORDER BY idx",
+            (partition, instance_id, execution_id, count),
+        )
+        if len(found) != count:
+            raise HubUnavailableError(
+                f"{len(found)} of {count} history segments of {instance_id!r}, execution {execution_id!r}, are there"
+            )
+        return b"".join(row[0] for row in found)
+
+    async def read_outbox(self, partition: int) -> Sequence[OutboxRow]:
+        found = await self._reader.long_rows(
+            "SELECT body FROM outbox WHERE partition = ? ORDER BY n, idx", (partition,)
+        )
+        return [decode_outbox(body) for (body,) in found]
+
+    async def insert_instance(self, partition: int, row: InstanceRow) -> str:
+        return await self.put(partition, row, None, _NOTHING)
+
+    async def replace_instance(self, partition: int, row: InstanceRow, if_match: str) -> str:
+        return await self.put(partition, row, if_match, _NOTHING)
+
+    async def put(
+        self, partition: int, row: InstanceRow, if_match: str | None, wake_up: StoredOutbound
+    ) -> str:
+        """Insert or replace a client's row and send its wake-up; return the ETag. Errors as the port names them."""
+        stored: Sequence[StoredWrite] = stored_writes(partition, (PutInstance(row, if_match),))
+
+        def work(transaction: Transaction) -> str:
+            etag = write_rows(transaction, stored)[row.instance_id]
+            write_outbound(transaction, wake_up)
+            return etag
+
+        try:
+            return await self._committer.submit(work)
+        except CommitRefusedError as error:
+            if if_match is None and error.conflict:
+                raise OrchestrationAlreadyExistsError(
+                    f"there is an orchestration instance {row.instance_id!r}"
+                ) from error
+            raise
+
+    async def query(
+        self, partition: int, where: InstanceFilter, *, count_max: int, token: str | None = None
+    ) -> InstancePage:
+        size = max(1, min(count_max, self._page_size_max))
+        sql, values = query_sql(partition, where, size, token)
+        found = await self._reader.long_rows(sql, values)
+        rows = [decode_instance(body, b"") for _, body in found[:size]]
+        more = len(found) > size
+        return InstancePage(rows, page_token(partition, where, found[size - 1][0]) if more else None)
+
+    async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:
+        found = self._reader.rows(
+            "SELECT body FROM tombstones WHERE partition = ? AND expires_at <= ? ORDER BY expires_at LIMIT ?",
+            (partition, to_us(now), count_max),
+        )
+        return [decode_tombstone(body) for (body,) in found]
+
+    async def delete_tombstones(self, partition: int, instance_ids: Sequence[str]) -> None:
+        doomed = [(partition, instance_id) for instance_id in instance_ids]
+
+        def work(transaction: Transaction) -> None:
+            transaction.executemany("DELETE FROM tombstones WHERE partition = ? AND id = ?", doomed)
+
+        await self._committer.submit(work)
+
+    async def server_time(self) -> datetime:
+        return from_us(wall_us())
+
+    async def close(self) -> None:
+        """The database is closed with the hub."""
+
+
+class LocalPlans:
+    """The :class:`~durabletask_azure.ports.AtomicPlans` of an embedded hub."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self._store = store
+
+    async def execute(
+        self,
+        partition: int,
+        lock: LockRow,
+        if_match: str,
+        writes: Sequence[RowWrite],
+        *,
+        sends: Sequence[Outbound],
+        session: PartitionSession,
+        completes: Sequence[Delivery],
+    ) -> Receipt:
+        if not isinstance(session, LocalSession):
+            raise AssertionError(f"a session of another hub: {session!r}")
+        completed = session.places(completes)
+        receipt = await self._store.transact(
+            partition, lock, if_match, writes, stored_outbound(sends), completed
+        )
+        session.forget(completed)
+        return receipt
+
+    async def start(self, partition: int, row: InstanceRow, wake_up: Outbound, if_match: str | None) -> str:
+        return await self._store.put(partition, row, if_match, stored_outbound((wake_up,)))
+
+
+class LocalChangeSignal:
+    """The :class:`~durabletask_azure.ports.ChangeSignal` of an embedded hub."""
+
+    def __init__(self, store: LocalStore, bell: Bell) -> None:
+        self._store = store
+        self._bell = bell
+
+    async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
+        waiter = self._bell.attend(instance_id)
+        # What changed between the caller's look and now has rung already.
+        if self._store.changed_since_read(partition, instance_id):
+            self._bell.leave(instance_id, waiter)
+            return
+        await self._bell.until(instance_id, waiter, timeout_s)

@@ -1,0 +1,465 @@
+"""Which messages count: the dedupe that carries the proof of DESIGN 3.
+
+A message is accepted into the history, dropped (a duplicate, for another execution, for nobody), kept in the row (the
+instance cannot run yet), or put back for later (parked, not due, not yet sent). Starts come first and terminations
+last within one batch (F19). Nothing here trusts the broker's duplicate detection or sequence numbers: an event counts
+if its task is open or its id was never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, assert_never
+
+import msgspec
+
+from durabletask_azure.core.history import (
+    EventRaisedEvent,
+    ExecutionCompletedEvent,
+    ExecutionResumedEvent,
+    ExecutionStartedEvent,
+    ExecutionSuspendedEvent,
+    ExecutionTerminatedEvent,
+    HistoryEvent,
+    OrchestratorStartedEvent,
+    RuntimeStatus,
+    SeenId,
+    SubOrchestrationInstanceCompletedEvent,
+    SubOrchestrationInstanceCreatedEvent,
+    SubOrchestrationInstanceFailedEvent,
+    TaskCompletedEvent,
+    TaskFailedEvent,
+    TaskScheduledEvent,
+    TimerFiredEvent,
+)
+from durabletask_azure.core.instance import Instance, pending_row
+from durabletask_azure.core.messages import (
+    FailInstance,
+    Inbound,
+    Message,
+    PurgeInstance,
+    ReplaceInstance,
+    StartInstance,
+    ToPartition,
+)
+from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.payloads import Payload
+from durabletask_azure.core.purge import purge, refuse_start
+from durabletask_azure.core.rows import InstanceRow, PastExecution
+from durabletask_azure.core.state import ExecutionState
+
+if TYPE_CHECKING:
+    from durabletask_azure.core.registry import OrchestratorDefinition
+    from durabletask_azure.core.turn import Turn, TurnContext
+
+__all__ = ["Admission", "in_order"]
+
+TaskEnded = (
+    TaskCompletedEvent
+    | TaskFailedEvent
+    | SubOrchestrationInstanceCompletedEvent
+    | SubOrchestrationInstanceFailedEvent
+    | TimerFiredEvent
+)
+Order = EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent | ExecutionTerminatedEvent
+
+_UNSENT_DELAY_S = 1.0
+_FULL_DELAY_S = 10.0
+_encoder = msgspec.json.Encoder()
+
+
+def in_order(inbound: Sequence[Inbound]) -> Sequence[Inbound]:
+    """Return a batch in the order it is handled: starts, events, terminations, purges; each kind as received."""
+    return sorted(inbound, key=_rank) if len(inbound) > 1 else inbound
+
+
+def _rank(item: Inbound) -> int:
+    match item.message.body:
+        case StartInstance() | ExecutionStartedEvent() | ReplaceInstance():
+            return 0
+        case ExecutionTerminatedEvent() | FailInstance():
+            return 2
+        case PurgeInstance():
+            return 3
+        case _:
+            return 1
+
+
+class Admission:
+    """One batch of messages on its way into one instance."""
+
+    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn) -> None:
+        self.instance = instance
+        self.ctx = ctx
+        self.turn = turn
+        self.new: list[HistoryEvent] = []
+        """Events added to the history by this turn, for the orchestrator to see."""
+        self.ended: ExecutionCompletedEvent | None = None
+        """Set when the instance ends without its code being asked: terminated or failed."""
+        self.changed = False
+        self.ready = instance.is_ready
+        self.custom_status: tuple[Payload] | None = None
+        row = instance.row
+        self.kept: list[Message] = list(row.kept) if row else []
+        self.reason = row.reason if row else None
+        self.definition: OrchestratorDefinition | None = None
+        self.now: datetime = instance.state.now or ctx.server_now
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the orchestrator has something to run for."""
+        return self.definition is not None and bool(self.new or self.ready)
+
+    def run(self, inbound: Sequence[Inbound]) -> None:
+        """Admit a batch that is already in order."""
+        times = [item.enqueued_at for item in inbound]
+        self.now = max([self.instance.state.now, *times] if self.instance.state.now else times, default=self.now)
+        self._find_code()
+        if self.instance.row is not None and not self.instance.is_terminal:
+            self._resume()
+        for item in inbound:
+            self._admit(item)
+
+    def archive(self) -> tuple[PastExecution, ...]:
+        """Move the history of the current execution to segment rows; return all past executions, it included."""
+        row = self.instance.row
+        assert row is not None
+        if self.instance.state.started is None:
+            return row.past
+        self.turn.segments.extend(self.instance.flush_tail(self.ctx.settings.segment_bytes_max))
+        commit = row.commit if row.status.is_terminal else self.ctx.n
+        return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit))
+
+    def next_row(self, state: ExecutionState) -> InstanceRow:
+        """Return the row as this turn leaves it, without its tail."""
+        row = self.instance.row
+        assert row is not None
+        status = state.status if state.started is not None else row.status
+        completed = state.completed
+        due_at = state.due_at()
+        if self.ready or (self.kept and state.started is not None and completed is None):
+            due_at = self.now
+        elif state.started is None:
+            due_at = row.scheduled_start or row.created_at
+        return msgspec.structs.replace(
+            row,
+            status=status,
+            updated_at=max(self.now, row.created_at),
+            completed_at=completed.timestamp if completed else None,
+            due_at=None if completed else due_at,
+            custom_status=self.custom_status[0] if self.custom_status else row.custom_status,
+            output=completed.result if completed else None,
+            failure=completed.failure if completed else None,
+            reason=None if completed else self.reason,
+            commit=self.ctx.n,
+            segments=self.instance.segments,
+            events=state.events,
+            kept=() if completed else tuple(self.kept),
+            ready=self.ready and completed is None,
+            seen=row.seen if state.started is None else (),
+        )
+
+    def put_back(self, item: Inbound, *, delay_s: float = 0.0, until: datetime | None = None, park: bool = False) -> None:
+        """Send a message to this partition again, later, under a new id."""
+        message = item.message
+        again = msgspec.structs.replace(
+            message,
+            id=stable_id(message.id, "again", self.ctx.partition, self.ctx.n),
+            parked=message.parked + park,
+        )
+        deliver_at = until or item.enqueued_at + timedelta(seconds=delay_s)
+        self.turn.eventless.append(
+            ToPartition(partition=self.ctx.partition, message=again, deliver_at=deliver_at)
+        )
+
+    def drop(self, item: Inbound, why: str) -> None:
+        """Leave a message out, with a note for the log."""
+        self.turn.notes.append(f"dropped {type(item.message.body).__name__} for {item.message.instance_id!r}: {why}")
+
+    # ------------------------------------------------------------------ what kind of message
+
+    def _admit(self, item: Inbound) -> None:
+        message = item.message
+        row = self.instance.row
+        if row is None:
+            self._absent(item)
+            return
+        if message.execution_id is not None and message.execution_id != row.execution_id:
+            self.drop(item, f"meant for execution {message.execution_id}, now {row.execution_id}")
+            return
+        body = message.body
+        match body:
+            case StartInstance():
+                if self.instance.state.started is None and not self.instance.is_terminal:
+                    self._begin(item.enqueued_at)
+            case ExecutionStartedEvent():
+                self._child_start(item, body, row)
+            case ReplaceInstance():
+                self._replace_request(item, body, row)
+            case PurgeInstance():
+                if self.ended is None and purge(self, item, body):
+                    self.changed = False
+            case FailInstance() | ExecutionTerminatedEvent():
+                self._end(item, body)
+            case _:
+                self._event(item, body)
+
+    def _absent(self, item: Inbound) -> None:
+        message = item.message
+        tombstone = self.instance.tombstone
+        match message.body:
+            case ExecutionStartedEvent() as started:
+                if tombstone is not None and tombstone.parent is not None and tombstone.parent == started.parent:
+                    self.drop(item, "the instance was purged")
+                else:
+                    self._create(started, item, past=(), seen=())
+            case ReplaceInstance(start=started):
+                self._create(started, item, past=(), seen=())
+            case StartInstance() | PurgeInstance() | FailInstance():
+                self.drop(item, "there is no such instance")
+            case _ if tombstone is not None or message.execution_id is not None:
+                self.drop(item, "the instance was purged")
+            case _ if message.parked < len(self.ctx.settings.park_delays_s):
+                self.put_back(item, delay_s=self.ctx.settings.park_delays_s[message.parked], park=True)
+            case _:
+                self.drop(item, "there is no such instance, and it was tried again often enough")
+
+    # ------------------------------------------------------------------ starts
+
+    def _create(
+        self,
+        started: ExecutionStartedEvent,
+        item: Inbound,
+        *,
+        past: tuple[PastExecution, ...],
+        seen: tuple[SeenId, ...],
+    ) -> None:
+        own = SeenId(id=item.message.id, at=item.enqueued_at, sender=item.message.sender)
+        row = pending_row(started, created_at=item.enqueued_at, past=past)
+        self.instance.row = msgspec.structs.replace(row, seen=(*seen, own))
+        self.kept = []
+        self.reason = None
+        self.custom_status = None
+        self.ready = False
+        self.changed = True
+        self._find_code()
+        self._begin(item.enqueued_at)
+
+    def _child_start(self, item: Inbound, started: ExecutionStartedEvent, row: InstanceRow) -> None:
+        message = item.message
+        known = {past.execution_id for past in row.past} | {row.execution_id}
+        seen = {seen.id for seen in row.seen}
+        if row.parent == started.parent or started.execution_id in known:
+            self.drop(item, "a duplicate of its start")
+        elif message.id in seen or message.id in self.instance.state.seen:
+            self.drop(item, "a duplicate of an earlier start")
+        elif not self.instance.is_terminal:
+            refuse_start(self, item, started)
+        else:
+            self._start_over(item, started, row)
+
+    def _replace_request(self, item: Inbound, body: ReplaceInstance, row: InstanceRow) -> None:
+        known = {past.execution_id for past in row.past} | {row.execution_id}
+        if body.start.execution_id in known:
+            self.drop(item, "a duplicate of its start")
+        elif self.ended is not None:
+            self.put_back(item, delay_s=_UNSENT_DELAY_S)
+        elif row.status.value not in body.replace:
+            self.drop(item, f"the instance is {row.status.value}, which its start may not replace")
+        elif self.instance.is_terminal:
+            self._start_over(item, body.start, row)
+        else:
+            terminated = ExecutionTerminatedEvent(
+                timestamp=item.enqueued_at, source_id=stable_id(item.message.id, "replace")
+            )
+            self._end(item, terminated)
+            self.put_back(item, delay_s=_UNSENT_DELAY_S)
+
+    def _start_over(self, item: Inbound, started: ExecutionStartedEvent, row: InstanceRow) -> None:
+        if row.commit > self.ctx.sent:
+            # what the old run still has to send is derived from its history: it may not go before that is sent
+            self.put_back(item, delay_s=_UNSENT_DELAY_S)
+            return
+        seen = self.instance.state.seen_to_carry(self.now, self.ctx.settings.seen_ids_s, dict(self.ctx.confirmed))
+        past = self.archive()
+        self.instance.restart_history()
+        self._create(started, item, past=past, seen=seen)
+
+    def _begin(self, at: datetime) -> bool:
+        """Start the execution if it is due and its code is here; return whether it is started now."""
+        row = self.instance.row
+        assert row is not None
+        if row.scheduled_start is not None and at < row.scheduled_start:
+            return False
+        if self.definition is None:
+            self._note_missing_code(row)
+            return False
+        self._start_execution()
+        self._admit_kept()
+        return True
+
+    def _start_execution(self) -> None:
+        row = self.instance.row
+        assert row is not None
+        self.instance.cold = []
+        self._push(
+            ExecutionStartedEvent(
+                timestamp=row.created_at,
+                commit=self.ctx.n,
+                name=row.name,
+                instance_id=row.instance_id,
+                execution_id=row.execution_id,
+                version=row.version,
+                input=row.input,
+                parent=row.parent,
+                scheduled_start=row.scheduled_start,
+                tags=row.tags,
+                generation=row.generation,
+                parent_trace_context=row.parent_trace_context,
+                seen=row.seen,
+            )
+        )
+
+    # ------------------------------------------------------------------ code that is not here
+
+    def _find_code(self) -> None:
+        row = self.instance.row
+        self.definition = self.ctx.registry.orchestrator(row.name, row.version) if row else None
+
+    def _resume(self) -> None:
+        """Do what needs no message: a start that is due, kept messages whose code is here now."""
+        row = self.instance.row
+        assert row is not None
+        if self.instance.state.started is None:
+            if not self.turn.inbound:
+                self._begin(self.ctx.server_now)
+        elif self.definition is None:
+            self._note_missing_code(row)
+        elif self.kept:
+            self._admit_kept()
+
+    def _note_missing_code(self, row: InstanceRow) -> None:
+        version = f" version {row.version!r}" if row.version else ""
+        reason = f"no orchestrator {row.name!r}{version} is registered with the worker that owns the instance"
+        self.changed = self.changed or self.reason != reason
+        self.reason = reason
+
+    def _admit_kept(self) -> None:
+        kept, self.kept = self.kept, []
+        self.changed = self.changed or bool(kept) or self.reason is not None
+        self.reason = None
+        for item in in_order([Inbound(message=message, enqueued_at=self.now) for message in kept]):
+            self._admit(item)
+
+    def _keep(self, item: Inbound) -> None:
+        message = item.message
+        if any(other.id == message.id or _source(other) == _source(message) for other in self.kept):
+            return
+        size = sum(len(_encoder.encode(other)) for other in (*self.kept, message))
+        if size > self.ctx.settings.pending_bytes_max:
+            self.put_back(item, delay_s=_FULL_DELAY_S)
+            return
+        self.kept.append(message)
+        self.changed = True
+
+    # ------------------------------------------------------------------ events
+
+    def _end(self, item: Inbound, body: FailInstance | ExecutionTerminatedEvent) -> None:
+        if self.instance.is_terminal or self.ended is not None:
+            self.drop(item, "the instance has ended")
+            return
+        if isinstance(body, ExecutionTerminatedEvent) and body.source_id in self.instance.state.seen:
+            self.drop(item, "a duplicate")
+            return
+        if self.instance.state.started is None:
+            self._start_execution()
+        if isinstance(body, FailInstance):
+            self.ended = ExecutionCompletedEvent(
+                timestamp=self.now, commit=self.ctx.n, status=RuntimeStatus.FAILED, failure=body.failure
+            )
+            self._touch()
+            return
+        self._push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
+        children = tuple(
+            task.instance_id
+            for task in self.instance.state.tasks.values()
+            if isinstance(task, SubOrchestrationInstanceCreatedEvent)
+        )
+        self.ended = ExecutionCompletedEvent(
+            timestamp=self.now,
+            commit=self.ctx.n,
+            status=RuntimeStatus.TERMINATED,
+            result=body.input,
+            cascade=children if body.recurse else (),
+        )
+
+    def _event(
+        self, item: Inbound, body: TaskEnded | EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent
+    ) -> None:
+        if self.instance.is_terminal or self.ended is not None:
+            self.drop(item, "the instance has ended")
+        elif self.instance.state.started is None and not self._begin(item.enqueued_at):
+            self._keep(item)
+        elif self.definition is None:
+            self._keep(item)
+        else:
+            self._accept(item, body)
+
+    def _accept(
+        self, item: Inbound, body: TaskEnded | EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent
+    ) -> None:
+        state = self.instance.state
+        match body:
+            case TaskCompletedEvent() | TaskFailedEvent():
+                if not isinstance(state.tasks.get(body.task_scheduled_id), TaskScheduledEvent):
+                    return self.drop(item, "its task is not open")
+            case SubOrchestrationInstanceCompletedEvent() | SubOrchestrationInstanceFailedEvent():
+                if not isinstance(state.tasks.get(body.task_scheduled_id), SubOrchestrationInstanceCreatedEvent):
+                    return self.drop(item, "its task is not open")
+            case TimerFiredEvent():
+                fire_at = state.timers.get(body.timer_id)
+                if fire_at is None:
+                    return self.drop(item, "its timer is not open")
+                if item.enqueued_at < fire_at:
+                    return self.put_back(item, until=fire_at)
+            case EventRaisedEvent() | ExecutionSuspendedEvent() | ExecutionResumedEvent():
+                if body.source_id in state.seen:
+                    return self.drop(item, "a duplicate")
+                if not self._has_room():
+                    return self.put_back(item, delay_s=_FULL_DELAY_S)
+            case _ as never:
+                assert_never(never)
+        self._push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
+        return None
+
+    def _has_room(self) -> bool:
+        seen = self.instance.state.seen
+        settings = self.ctx.settings
+        if len(seen) < settings.seen_ids_max:
+            return True
+        young = self.instance.state.seen_to_carry(self.now, settings.seen_ids_s, dict(self.ctx.confirmed))
+        self.instance.state.seen = {entry.id: entry for entry in young}
+        return len(young) < settings.seen_ids_max
+
+    def _push(self, event: HistoryEvent) -> None:
+        self._touch()
+        self.new.append(event)
+        self.turn.events += 1
+        self.instance.append((event,))
+
+    def _touch(self) -> None:
+        """Begin the turn in the history, once."""
+        if not self.new:
+            opened = OrchestratorStartedEvent(timestamp=self.now, commit=self.ctx.n)
+            self.new.append(opened)
+            self.turn.events += 1
+            self.instance.append((opened,))
+        self.changed = True
+
+
+def _source(message: Message) -> str:
+    body = message.body
+    if isinstance(body, (EventRaisedEvent, ExecutionTerminatedEvent, ExecutionSuspendedEvent, ExecutionResumedEvent)):
+        return body.source_id or message.id
+    return message.id

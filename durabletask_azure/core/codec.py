@@ -1,0 +1,178 @@
+"""User values to JSON text and back.
+
+Invariant: ``deserialize(serialize(value), type(value))`` equals ``value`` for every supported type, and equal values
+give equal text in every process (sets are sorted), because the text takes part in names and comparisons. ``None`` is no
+payload at all. What cannot be represented is an error at once (NaN, infinities, unknown classes), never a surprise on
+the other side. Sizes and spilling are ``core.payloads``'s business.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from typing import Any, cast
+
+import msgspec
+
+from durabletask_azure.errors import SerializationError
+
+__all__ = ["DataConverter", "JsonDataConverter"]
+
+_PLAIN: tuple[Any, ...] = (None, Any, object, str, int, float, bool, dict, list, type(None))
+
+
+class DataConverter(ABC):
+    """Turns user values into text and back; replace it to use another format of your own."""
+
+    @abstractmethod
+    def serialize(self, value: Any) -> str | None:
+        """Return ``value`` as text, ``None`` for ``None``.
+
+        Raises:
+            SerializationError: the value cannot be represented; the message names its type.
+        """
+
+    @abstractmethod
+    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
+        """Return the value ``text`` stands for, rebuilt as ``target_type`` if one is given.
+
+        Raises:
+            SerializationError: the text is damaged or does not fit the type; the message names the type.
+        """
+
+
+class JsonDataConverter(DataConverter):
+    """The default: plain JSON, with dataclasses, msgspec, attrs and pydantic models, enums and the usual value types.
+
+    A class of your own takes part with a method ``to_json(self)`` that returns something representable and a class
+    method ``from_json(cls, value)``. Primitive, unknown and missing annotations hand the JSON value over as it is.
+    """
+
+    def serialize(self, value: Any) -> str | None:
+        if value is None:
+            return None
+        kind = cast(type[Any], type(value))
+        if kind is int:
+            return str(value)
+        if kind is bool:
+            return "true" if value else "false"
+        try:
+            text = _encode(value)
+            if not text.isascii():
+                text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair: only the escaped form can be stored
+            return json.dumps(value, default=_represent, allow_nan=False, separators=(",", ":"))
+        except SerializationError:
+            raise
+        except (
+            Exception
+        ) as error:  # ValueError, TypeError, RecursionError, or whatever a user's to_json raises
+            where = _find_non_finite(value, "$", 0) if isinstance(error, ValueError) else None
+            reason = f"{where} is not a finite number" if where else f"{type(error).__name__}: {error}"
+            raise SerializationError(
+                f"a value of type {kind.__qualname__} cannot be stored: {reason}"
+            ) from error
+        return text
+
+    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
+        if text is None:
+            return None
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SerializationError(f"a payload is not JSON: {error}") from error
+        if value is None or any(target_type is plain for plain in _PLAIN):
+            return value
+        return _rebuild(value, target_type)
+
+
+def _represent(value: Any) -> Any:
+    """Return a representable stand-in for an object that JSON does not know (the encoder's ``default`` hook)."""
+    if isinstance(value, (set, frozenset)):
+        members: list[Any] = list(cast(set[Any], value))
+        return sorted(members, key=_encode)
+    if not isinstance(value, type):
+        if hasattr(value, "model_dump") and hasattr(value, "model_validate"):
+            return value.model_dump(mode="json")
+        to_json = getattr(value, "to_json", None)
+        if callable(to_json):
+            return to_json()
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+
+
+def _unknown(value: Any) -> Any:
+    """Represent what msgspec met inside another object and does not know itself."""
+    if hasattr(value, "model_dump") or hasattr(value, "to_json"):
+        return _represent(value)
+    raise SerializationError(
+        f"a value of type {type(value).__module__}.{type(value).__qualname__} cannot be stored; "
+        "give the class to_json() and from_json(), or make it a dataclass"
+    )
+
+
+_encode = json.JSONEncoder(
+    default=_represent, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+).encode
+
+
+def _find_non_finite(value: Any, path: str, depth: int) -> str | None:
+    """Return where in ``value`` a NaN or infinity sits, as a path (``$.rates[3]``), if it does in plain sight."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{path} ({value})"
+    if depth > 50:
+        return None
+    steps: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        steps = [(f"{path}.{key}", item) for key, item in cast(dict[Any, Any], value).items()]
+    elif isinstance(value, (list, tuple)):
+        steps = [(f"{path}[{index}]", item) for index, item in enumerate(cast(list[Any], value))]
+    for step, item in steps:
+        found = _find_non_finite(item, step, depth + 1)
+        if found:
+            return found
+    return None
+
+
+def _rebuild(value: Any, target_type: Any) -> Any:
+    """Return ``value``, as parsed from JSON, as an instance of ``target_type``."""
+    try:
+        if isinstance(target_type, type) and _has_hook(target_type):
+            return _decode_hook(target_type, value)
+        return msgspec.convert(value, target_type, dec_hook=_decode_hook, str_keys=True)
+    except SerializationError as error:
+        raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
+    except TypeError:  # not a type msgspec can check (a protocol, a type variable, an unusual union)
+        return value
+    except _UnknownClassError:
+        return value
+    except Exception as error:  # a validation error, or whatever a user's from_json raises
+        raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
+
+
+def _type_name(target_type: Any) -> str:
+    return target_type.__qualname__ if isinstance(target_type, type) else str(target_type)
+
+
+def _has_hook(target_type: Any) -> bool:
+    return callable(getattr(target_type, "model_validate", None)) or callable(
+        getattr(target_type, "from_json", None)
+    )
+
+
+def _decode_hook(target_type: Any, value: Any) -> Any:
+    """Build a class that msgspec does not know itself."""
+    validate = getattr(target_type, "model_validate", None)
+    try:
+        if callable(validate):
+            return validate(value)
+        from_json = getattr(target_type, "from_json", None)
+        if callable(from_json):
+            return from_json(value)
+    except TypeError as error:
+        raise SerializationError(f"TypeError: {error}") from error
+    raise _UnknownClassError
+
+
+class _UnknownClassError(Exception):
+    """An annotation names a class without a way to build it: the JSON value is handed over as it is."""

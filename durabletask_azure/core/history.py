@@ -1,0 +1,308 @@
+"""The events an orchestration's history is made of, and how they are stored.
+
+A history is append-only. Every event carries ``commit``, the number of the partition's commit that wrote it: an
+outbound event with a commit above the lock row's ``sent`` is the outbox (DESIGN 3). The names and fields follow
+``durabletask.history``; ``event_id`` is the action's sequence number for events that an orchestrator's own action
+caused, -1 for all others.
+
+Storage: one JSON object per event and per line, tagged by ``kind``, defaults left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.payloads import BlobRef, Payload
+
+__all__ = [
+    "ContinuedEvent",
+    "EventRaisedEvent",
+    "EventSentEvent",
+    "ExecutionCompletedEvent",
+    "ExecutionResumedEvent",
+    "ExecutionStartedEvent",
+    "ExecutionSuspendedEvent",
+    "ExecutionTerminatedEvent",
+    "Failure",
+    "HistoryEvent",
+    "OrchestratorStartedEvent",
+    "Parent",
+    "RuntimeStatus",
+    "SeenId",
+    "Sender",
+    "SubOrchestrationInstanceCompletedEvent",
+    "SubOrchestrationInstanceCreatedEvent",
+    "SubOrchestrationInstanceFailedEvent",
+    "Tags",
+    "TaskCompletedEvent",
+    "TaskFailedEvent",
+    "TaskScheduledEvent",
+    "TimerCreatedEvent",
+    "TimerFiredEvent",
+    "decode_events",
+    "encode_event",
+    "payload_refs",
+]
+
+
+class RuntimeStatus(StrEnum):
+    """The status of an orchestration instance, as stored."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    TERMINATED = "TERMINATED"
+    CONTINUED_AS_NEW = "CONTINUED_AS_NEW"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether an instance of this status never runs again by itself."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.TERMINATED})
+
+Tags = Payload
+"""An instance's or task's tags: the JSON text of an object with string values, or a reference to it."""
+Failure = FailureDetails | BlobRef | None
+"""A recorded failure, or a reference to its JSON when it is over the inline limit."""
+
+
+class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who started a sub-orchestration: instance, execution, the task that waits for it, and the parent's name."""
+
+    instance_id: str
+    execution_id: str
+    task_id: int
+    name: str = ""
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Where a message came from: the sender's partition and the number of the commit that created the message."""
+
+    partition: int
+    commit: int
+
+
+class SeenId(msgspec.Struct, frozen=True, array_like=True):
+    """An applied event's id, kept across continue-as-new: when (broker time) and, if an orchestration sent it, by whom."""
+
+    id: str
+    at: datetime
+    sender: Sender | None = None
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    timestamp: datetime
+    event_id: int = -1
+    commit: int = 0
+
+
+class OrchestratorStartedEvent(_Event, frozen=True, kw_only=True, tag="OrchestratorStarted"):
+    """A turn began; ``timestamp`` is what the orchestrator sees as now until the next one."""
+
+
+class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionStarted"):
+    """An execution began: first event of every history, after its ``OrchestratorStarted``.
+
+    ``carried`` are the external events a continue-as-new handed on, ``seen`` the ids it handed on.
+    """
+
+    name: str
+    instance_id: str
+    execution_id: str
+    version: str | None = None
+    input: Payload = None
+    parent: Parent | None = None
+    scheduled_start: datetime | None = None
+    tags: Tags = None
+    generation: int = 0
+    parent_trace_context: str | None = None
+    carried: tuple[EventRaisedEvent, ...] = ()
+    seen: tuple[SeenId, ...] = ()
+
+
+class ExecutionCompletedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionCompleted"):
+    """The execution ended. ``cascade`` names the children a recursive terminate is passed on to.
+
+    A spilled result or failure is stored once more under the parent's name, so that the child can be purged at once:
+    ``result_for_parent`` and ``failure_for_parent`` refer to that copy.
+    """
+
+    status: RuntimeStatus
+    result: Payload = None
+    failure: Failure = None
+    result_for_parent: BlobRef | None = None
+    failure_for_parent: BlobRef | None = None
+    cascade: tuple[str, ...] = ()
+
+
+class ContinuedEvent(_Event, frozen=True, kw_only=True, tag="ContinueAsNew"):
+    """The execution ended and a new one of the same instance follows: its input and execution id."""
+
+    input: Payload = None
+    next_execution_id: str = ""
+
+
+class ExecutionTerminatedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionTerminated"):
+    """Somebody terminated the instance; ``input`` becomes its output."""
+
+    input: Payload = None
+    recurse: bool = False
+    source_id: str = ""
+    sender: Sender | None = None
+
+
+class ExecutionSuspendedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionSuspended"):
+    """Somebody suspended the instance; ``input`` is the reason."""
+
+    input: Payload = None
+    source_id: str = ""
+
+
+class ExecutionResumedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionResumed"):
+    """Somebody resumed the instance; ``input`` is the reason."""
+
+    input: Payload = None
+    source_id: str = ""
+
+
+class TaskScheduledEvent(_Event, frozen=True, kw_only=True, tag="TaskScheduled"):
+    """The orchestrator called an activity."""
+
+    name: str
+    version: str | None = None
+    input: Payload = None
+    tags: Tags = None
+
+
+class TaskCompletedEvent(_Event, frozen=True, kw_only=True, tag="TaskCompleted"):
+    """An activity returned."""
+
+    task_scheduled_id: int
+    result: Payload = None
+
+
+class TaskFailedEvent(_Event, frozen=True, kw_only=True, tag="TaskFailed"):
+    """An activity raised, or its deliveries are exhausted."""
+
+    task_scheduled_id: int
+    failure: Failure = None
+
+
+class SubOrchestrationInstanceCreatedEvent(
+    _Event, frozen=True, kw_only=True, tag="SubOrchestrationInstanceCreated"
+):
+    """The orchestrator started a sub-orchestration."""
+
+    name: str
+    instance_id: str
+    version: str | None = None
+    input: Payload = None
+    tags: Tags = None
+
+
+class SubOrchestrationInstanceCompletedEvent(
+    _Event, frozen=True, kw_only=True, tag="SubOrchestrationInstanceCompleted"
+):
+    """A sub-orchestration completed."""
+
+    task_scheduled_id: int
+    result: Payload = None
+
+
+class SubOrchestrationInstanceFailedEvent(
+    _Event, frozen=True, kw_only=True, tag="SubOrchestrationInstanceFailed"
+):
+    """A sub-orchestration failed, was terminated, or could not be started."""
+
+    task_scheduled_id: int
+    failure: Failure = None
+
+
+class TimerCreatedEvent(_Event, frozen=True, kw_only=True, tag="TimerCreated"):
+    """The orchestrator created a timer."""
+
+    fire_at: datetime
+
+
+class TimerFiredEvent(_Event, frozen=True, kw_only=True, tag="TimerFired"):
+    """A timer's time has come, by the broker's clock."""
+
+    timer_id: int
+    fire_at: datetime
+
+
+class EventSentEvent(_Event, frozen=True, kw_only=True, tag="EventSent"):
+    """The orchestrator sent an event to another instance."""
+
+    instance_id: str
+    name: str
+    input: Payload = None
+
+
+class EventRaisedEvent(_Event, frozen=True, kw_only=True, tag="EventRaised"):
+    """An external event arrived; ``source_id`` counts it once, ``sender`` is set if an orchestration sent it."""
+
+    name: str
+    input: Payload = None
+    source_id: str = ""
+    sender: Sender | None = None
+
+
+HistoryEvent = (
+    OrchestratorStartedEvent
+    | ExecutionStartedEvent
+    | ExecutionCompletedEvent
+    | ContinuedEvent
+    | ExecutionTerminatedEvent
+    | ExecutionSuspendedEvent
+    | ExecutionResumedEvent
+    | TaskScheduledEvent
+    | TaskCompletedEvent
+    | TaskFailedEvent
+    | SubOrchestrationInstanceCreatedEvent
+    | SubOrchestrationInstanceCompletedEvent
+    | SubOrchestrationInstanceFailedEvent
+    | TimerCreatedEvent
+    | TimerFiredEvent
+    | EventSentEvent
+    | EventRaisedEvent
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(HistoryEvent)
+
+
+def encode_event(event: HistoryEvent) -> bytes:
+    """Return the stored form of one event: a line of JSON, newline included."""
+    return _encoder.encode(event) + b"\n"
+
+
+def decode_events(lines: bytes) -> list[HistoryEvent]:
+    """Return the events stored in ``lines``, oldest first.
+
+    Raises:
+        msgspec.DecodeError: not the stored form of events (also of a kind this version does not know).
+    """
+    return [_decoder.decode(line) for line in lines.split(b"\n") if line]
+
+
+def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
+    """Return the references to spilled values in ``events``, in order."""
+    refs: list[BlobRef] = []
+    for event in events:
+        for field in ("input", "result", "failure", "tags"):
+            value = getattr(event, field, None)
+            if isinstance(value, BlobRef):
+                refs.append(value)
+        if isinstance(event, ExecutionStartedEvent) and event.carried:
+            refs.extend(payload_refs(event.carried))
+    return refs

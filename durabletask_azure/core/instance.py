@@ -1,0 +1,197 @@
+"""One instance as its owner holds it: the row, the fold of its history, and, while warm, its live execution.
+
+``Instance`` is what the cache keeps. It is changed only by ``turn.py`` and is one commit ahead of storage while that
+commit is under way: if the commit fails, the object must be dropped (live coroutines cannot roll back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from durabletask_azure.core.history import (
+    ExecutionStartedEvent,
+    HistoryEvent,
+    RuntimeStatus,
+    decode_events,
+    encode_event,
+    payload_refs,
+)
+from durabletask_azure.core.messages import Message
+from durabletask_azure.core.outbox import Origin
+from durabletask_azure.core.payloads import BlobRef
+from durabletask_azure.core.replay import Execution
+from durabletask_azure.core.rows import InstanceRow, PastExecution, PutSegment, Tombstone
+from durabletask_azure.core.state import ExecutionState, fold
+
+__all__ = ["Instance", "pending_row"]
+
+
+class Instance:
+    """An instance of a partition, loaded: absent, pending, living or terminal."""
+
+    __slots__ = (
+        "cold",
+        "etag",
+        "execution",
+        "instance_id",
+        "row",
+        "segments",
+        "state",
+        "tail",
+        "tail_bytes",
+        "tombstone",
+    )
+
+    def __init__(self, instance_id: str, tombstone: Tombstone | None = None) -> None:
+        self.instance_id = instance_id
+        self.tombstone = tombstone
+        self.row: InstanceRow | None = None
+        """The row as last planned (its ``tail`` is left empty here: see ``tail``)."""
+        self.etag: str | None = None
+        """The row's ETag, kept by the engine; ``None`` while there is no row."""
+        self.state = ExecutionState()
+        self.tail: list[bytes] = []
+        self.tail_bytes = 0
+        self.segments = 0
+        self.execution: Execution | None = None
+        self.cold: list[HistoryEvent] | None = None
+        """History that the execution has still to replay before it can run; ``None`` while warm or finished."""
+
+    @classmethod
+    def load(cls, row: InstanceRow, etag: str, segments: bytes, tombstone: Tombstone | None = None) -> Instance:
+        """Return the instance of a row and its full segments, joined.
+
+        Raises:
+            msgspec.DecodeError: the history cannot be read.
+        """
+        instance = cls(row.instance_id, tombstone)
+        events = decode_events(segments) if segments else []
+        events.extend(decode_events(row.tail))
+        instance.row = msgspec.structs.replace(row, tail=b"")
+        instance.etag = etag
+        instance.state = fold(events)
+        instance.segments = row.segments
+        if row.tail:
+            instance.tail = [row.tail]
+            instance.tail_bytes = len(row.tail)
+        if not row.status.is_terminal:
+            instance.cold = events
+        return instance
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether there is a row and it is terminal."""
+        return self.row is not None and self.row.status.is_terminal
+
+    @property
+    def is_cacheable(self) -> bool:
+        """Whether the cache may serve this object: absent and terminal rows may be changed by clients at any time,
+        and so may a pending one that has not been started."""
+        return self.row is not None and not self.row.status.is_terminal and self.state.started is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a new execution waits for its first turn, without needing any message."""
+        return self.row is not None and self.row.ready
+
+    def history_refs(self) -> Sequence[BlobRef]:
+        """Return the spilled values that a replay of the cold history needs."""
+        return payload_refs(self.cold) if self.cold else ()
+
+    def origin(self, partition: int, partitions: int) -> Origin:
+        """Return who sends this execution's messages."""
+        started = self.state.started
+        assert started is not None
+        return Origin(
+            instance_id=self.instance_id,
+            execution_id=started.execution_id,
+            name=started.name,
+            parent=started.parent,
+            partition=partition,
+            partitions=partitions,
+            parent_trace_context=started.parent_trace_context,
+        )
+
+    def append(self, events: Sequence[HistoryEvent]) -> None:
+        """Add events to the history: to the fold and to the tail that the next row carries."""
+        for event in events:
+            self.state.apply(event)
+            line = encode_event(event)
+            self.tail.append(line)
+            self.tail_bytes += len(line)
+
+    def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
+        """Move the whole tail to segment rows of at most about ``segment_bytes_max`` bytes each; return the writes."""
+        started = self.state.started
+        assert started is not None
+        writes: list[PutSegment] = []
+        lines: list[bytes] = []
+        size = 0
+        for line in self.tail:
+            if lines and size + len(line) > segment_bytes_max:
+                writes.append(self._segment(started.execution_id, lines))
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line)
+        if lines:
+            writes.append(self._segment(started.execution_id, lines))
+        self.tail = []
+        self.tail_bytes = 0
+        return writes
+
+    def restart_history(self) -> None:
+        """Begin an empty history for another execution of this instance."""
+        self.drop_execution()
+        self.state = ExecutionState()
+        self.tail = []
+        self.tail_bytes = 0
+        self.segments = 0
+        self.cold = []
+
+    def drop_execution(self) -> None:
+        """Close the live execution, if any."""
+        if self.execution is not None:
+            self.execution.close()
+            self.execution = None
+
+    def current_row(self) -> InstanceRow:
+        """Return the row to store: the last planned one with the tail in it."""
+        assert self.row is not None
+        if len(self.tail) > 1:
+            self.tail = [b"".join(self.tail)]
+        return msgspec.structs.replace(self.row, tail=self.tail[0] if self.tail else b"")
+
+    def _segment(self, execution_id: str, lines: list[bytes]) -> PutSegment:
+        write = PutSegment(self.instance_id, execution_id, self.segments, b"".join(lines))
+        self.segments += 1
+        return write
+
+
+def pending_row(
+    started: ExecutionStartedEvent,
+    *,
+    created_at: datetime,
+    past: tuple[PastExecution, ...] = (),
+    kept: tuple[Message, ...] = (),
+) -> InstanceRow:
+    """Return the PENDING row of an instance that a client or a parent starts."""
+    return InstanceRow(
+        instance_id=started.instance_id,
+        execution_id=started.execution_id,
+        name=started.name,
+        status=RuntimeStatus.PENDING,
+        created_at=created_at,
+        updated_at=created_at,
+        version=started.version,
+        scheduled_start=started.scheduled_start,
+        due_at=started.scheduled_start or created_at,
+        input=started.input,
+        tags=started.tags,
+        parent=started.parent,
+        past=past,
+        kept=kept,
+        parent_trace_context=started.parent_trace_context,
+    )

@@ -1,0 +1,337 @@
+"""What one execution has asked for, waits for and was told: the state behind the orchestration context.
+
+Invariant: actions are numbered 1, 2, 3, ... in the order the orchestrator takes them. While history is replayed every
+action waits in ``unmatched`` for the event that records it; afterwards it goes into ``actions``, the turn's decision.
+Each call completes at most once; completions for unknown ids are ignored. Running the orchestrator's code is
+``core.replay``'s business, what the user sees is ``core.context``'s.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from durabletask_azure.core.actions import (
+    Action,
+    ContinuedAsNew,
+    CreateTimer,
+    ScheduleTask,
+    SendEvent,
+    StartSubOrchestration,
+)
+from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import EventRaisedEvent
+from durabletask_azure.core.retry import RetryPolicy, next_delay
+from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
+from durabletask_azure.errors import OrchestrationStateError
+
+__all__ = ["Journal", "RuntimeOptions", "Start", "activity_action", "child_action"]
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeOptions:
+    """What the runtime takes from the worker's settings; it must be the same wherever an execution is replayed."""
+
+    codec: DataConverter = field(default_factory=JsonDataConverter)
+    failure_text_bytes_max: int = 16 * 1024
+    name_chars_max: int = 250
+    instance_id_chars_max: int = 500
+    steps_max: int = 10_000_000
+    """Callbacks one event may set off before the orchestrator counts as never coming to rest."""
+    default_version: str | None = None
+    """The version sub-orchestrations are started with when the call names none."""
+    exception_properties: Callable[[BaseException], dict[str, Any] | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What an execution knows of itself from its first event."""
+
+    name: str
+    instance_id: str
+    execution_id: str
+    version: str | None
+    parent_instance_id: str | None
+    generation: int
+    tags: dict[str, str]
+
+
+_UNSTARTED = Start(
+    name="", instance_id="", execution_id="", version=None, parent_instance_id=None, generation=0, tags={}
+)
+
+
+@dataclass(slots=True)
+class _Retry:
+    """A call with a retry policy: what to schedule again, and what has been tried."""
+
+    policy: RetryPolicy
+    again: Callable[[int], Action]
+    first_attempt_at: datetime
+    attempt: int = 1
+
+
+@dataclass(slots=True)
+class _Call:
+    """An activity or sub-orchestration whose result is awaited."""
+
+    name: str
+    task: CompletableTask[Any]
+    is_child: bool
+    retry: _Retry | None
+
+
+class Journal:
+    """The actions, open calls, timers, events and clock of one execution."""
+
+    def __init__(self, options: RuntimeOptions) -> None:
+        self.options = options
+        self.start = _UNSTARTED
+        self.now = datetime.min.replace(tzinfo=UTC)
+        self.replaying = True
+        self.inert = False
+        self.sequence = 0
+        self.uuids = 0
+        self.actions: list[Action] = []
+        self.unmatched: dict[int, Action] = {}
+        self.cancelled_timers: list[int] = []
+        self.custom_status: str | None = None
+        self.custom_status_set = False
+        self.continued: Callable[[], ContinuedAsNew] | None = None
+        self._origin: datetime | None = None
+        self._calls: dict[int, _Call] = {}
+        self._timers: dict[int, TimerTask] = {}
+        self._buffered: dict[str, deque[tuple[int, EventRaisedEvent, str | Exception | None]]] = {}
+        self._arrivals = 0
+        self._waiting: dict[str, deque[CancellableTask[Any]]] = {}
+
+    # ------------------------------------------------------------ clock and turns
+
+    def advance(self, now: datetime) -> None:
+        """Move the orchestration's clock; it never goes back."""
+        if now.tzinfo is None:
+            now = now.replace(tzinfo=UTC)
+        if now > self.now:
+            self.now = now
+            if self._origin is None:
+                self._origin = now
+
+    def seconds(self) -> float:
+        """Return the orchestration's clock in seconds since it first moved."""
+        return 0.0 if self._origin is None else (self.now - self._origin).total_seconds()
+
+    def later(self, delay: timedelta) -> datetime:
+        """Return the time ``delay`` from now, or the end of time."""
+        try:
+            return self.now + delay
+        except OverflowError:
+            return _NEVER
+
+    def begin_turn(self) -> None:
+        """Collect what the orchestrator decides from here on as new."""
+        self.replaying = False
+        self.actions = []
+        self.cancelled_timers = []
+        self.custom_status_set = False
+
+    def check_alive(self) -> None:
+        """Refuse calls of code that is only being cleaned up.
+
+        Raises:
+            OrchestrationStateError: the execution was taken out of memory.
+        """
+        if self.inert:
+            raise OrchestrationStateError(
+                "this execution has been taken out of memory; its context is closed"
+            )
+
+    # ------------------------------------------------------------ actions of the orchestrator
+
+    def _record(self, make: Callable[[int], Action]) -> int:
+        self.check_alive()
+        self.sequence += 1
+        action = make(self.sequence)
+        if self.replaying:
+            self.unmatched[self.sequence] = action
+        else:
+            self.actions.append(action)
+        return self.sequence
+
+    def call(
+        self,
+        name: str,
+        make: Callable[[int], Action],
+        *,
+        is_child: bool,
+        return_type: Any,
+        policy: RetryPolicy | None,
+    ) -> CompletableTask[Any]:
+        """Take the action ``make(id)`` and return the task of its completion; a policy repeats it on failure."""
+        task: CompletableTask[Any] = CompletableTask(return_type)
+        retry = None if policy is None else _Retry(policy, make, self.now)
+        self._calls[self._record(make)] = _Call(name, task, is_child, retry)
+        return task
+
+    def child_id(self, task_id: int) -> str:
+        """Return the generated instance id of a sub-orchestration."""
+        return f"{self.start.execution_id}:{task_id:04x}"
+
+    def create_timer(self, fire_at: datetime) -> TimerTask:
+        """Create a durable timer."""
+        timer = TimerTask(fire_at)
+        timer_id = self._record(lambda id: CreateTimer(id=id, fire_at=fire_at))
+        self._timers[timer_id] = timer
+        timer.set_cancel_handler(lambda: self._forget_timer(timer_id))
+        return timer
+
+    def _forget_timer(self, timer_id: int) -> None:
+        if not self.inert and self._timers.pop(timer_id, None) is not None:
+            self.cancelled_timers.append(timer_id)
+
+    def start_timer(self, delay: timedelta, callback: Callable[[], None]) -> TimerTask:
+        """Create a durable timer that calls back when it fires, not when it is cancelled (for the event loop)."""
+        timer = self.create_timer(self.later(delay))
+        timer.set_finish_hook(lambda: None if timer.is_cancelled else callback())
+        return timer
+
+    def send_event(self, instance_id: str, name: str, text: str | None) -> None:
+        """Send an event to another instance."""
+        self._record(lambda id: SendEvent(id=id, instance_id=instance_id, name=name, input=text))
+
+    # ------------------------------------------------------------ external events
+
+    def wait_for_event(self, name: str, data_type: Any, timeout: timedelta | None) -> CancellableTask[Any]:
+        """Return the task of the next event of that name: one that is buffered, or one still to come."""
+        self.check_alive()
+        key = name.casefold()
+        task: CancellableTask[Any] = CancellableTask(data_type)
+        buffered = self._buffered.get(key)
+        if buffered:
+            _, _, text = buffered.popleft()
+            if not buffered:
+                del self._buffered[key]
+            self._complete(task, text)
+            return task
+        self._waiting.setdefault(key, deque()).append(task)
+        timer = None if timeout is None else self._limit_wait(task, name, timeout)
+
+        def over() -> None:
+            self._strip_waiting(key)
+            if timer is not None:
+                timer.cancel()
+
+        task.set_finish_hook(over)
+        return task
+
+    def _strip_waiting(self, key: str) -> None:
+        """Drop waits that are over from both ends of their queue; those in the middle are skipped when met."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return
+        while waiting and waiting[0].is_complete:
+            waiting.popleft()
+        while waiting and waiting[-1].is_complete:
+            waiting.pop()
+        if not waiting:
+            del self._waiting[key]
+
+    def _limit_wait(self, task: CancellableTask[Any], name: str, timeout: timedelta) -> TimerTask:
+        def expired() -> None:
+            task.fail("", TimeoutError(f"no event {name!r} arrived within {timeout}"))
+
+        return self.start_timer(timeout, expired)
+
+    def event_raised(self, event: EventRaisedEvent, text: str | Exception | None) -> None:
+        """Give an external event to the oldest wait for it, or keep it."""
+        key = event.name.casefold()
+        waiting = self._waiting.get(key)
+        while waiting:
+            task = waiting.popleft()
+            if not task.is_complete:
+                self._complete(task, text)
+                return
+        self.keep_event(event, text)
+
+    def keep_event(self, event: EventRaisedEvent, text: str | Exception | None) -> None:
+        """Keep an external event for a later wait, or for the next execution."""
+        self._arrivals += 1
+        self._buffered.setdefault(event.name.casefold(), deque()).append((self._arrivals, event, text))
+
+    def unconsumed_events(self) -> tuple[EventRaisedEvent, ...]:
+        """Return the events nobody has waited for, in order of arrival."""
+        kept = [entry for entries in self._buffered.values() for entry in entries]
+        return tuple(event for _, event, _ in sorted(kept, key=lambda entry: entry[0]))
+
+    # ------------------------------------------------------------ what the history tells
+
+    def completed(self, task_id: int, text: str | Exception | None, *, is_child: bool) -> None:
+        """Complete a call with its result."""
+        call = self._calls.get(task_id)
+        if call is not None and call.is_child is is_child:
+            del self._calls[task_id]
+            self._complete(call.task, text)
+
+    def failed(self, task_id: int, failure: FailureDetails, *, is_child: bool) -> None:
+        """Fail a call, or set the timer of its next attempt."""
+        call = self._calls.get(task_id)
+        if call is None or call.is_child is not is_child:
+            return
+        del self._calls[task_id]
+        retry = call.retry
+        if retry is not None:
+            try:
+                delay = next_delay(retry.policy, retry.attempt, retry.first_attempt_at, self.now, failure)
+            except Exception as error:  # the user's predicate
+                call.task.fail("", error)
+                return
+            if delay is not None:
+                self.start_timer(delay, lambda: self._try_again(call, retry))
+                return
+        what = "sub-orchestration" if is_child else "activity"
+        call.task.fail(f"{what} {call.name!r} (task {task_id}) failed: {failure.message}", failure)
+
+    def _try_again(self, call: _Call, retry: _Retry) -> None:
+        retry.attempt += 1
+        self._calls[self._record(retry.again)] = call
+
+    def timer_fired(self, timer_id: int) -> None:
+        """Complete a timer, unless it was cancelled."""
+        timer = self._timers.pop(timer_id, None)
+        if timer is not None:
+            timer.complete(None)
+
+    def _complete(self, task: CompletableTask[Any], text: str | Exception | None) -> None:
+        if isinstance(text, Exception):
+            task.fail("", text)
+            return
+        try:
+            value = self.options.codec.deserialize(text, task.expected_type)
+        except Exception as error:  # shows where the value is awaited
+            task.fail("", error)
+        else:
+            task.complete(value)
+
+
+def child_action(
+    journal: Journal, *, name: str, instance_id: str | None, text: str | None, version: str | None, tags: Any
+) -> Callable[[int], Action]:
+    """Return the maker of a sub-orchestration's action; without an id each attempt has a generated one."""
+    return lambda id: StartSubOrchestration(
+        id=id,
+        name=name,
+        instance_id=instance_id or journal.child_id(id),
+        input=text,
+        version=version,
+        tags=tags,
+    )
+
+
+def activity_action(*, name: str, text: str | None, tags: dict[str, str] | None) -> Callable[[int], Action]:
+    """Return the maker of an activity's action."""
+    return lambda id: ScheduleTask(id=id, name=name, input=text, tags=tags)

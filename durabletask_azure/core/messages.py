@@ -1,0 +1,185 @@
+"""What travels over the queues: messages to instances, and tasks for activity workers.
+
+A :class:`Message` goes to the partition of its instance, over the orchestration queue; an :class:`ActivityTask` goes to
+whichever worker is free, over the activity queue. Ids are derived from what the message says, so a resend carries the
+same id. The functions that turn a history event into its messages live in ``outbox.py``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import (
+    EventRaisedEvent,
+    ExecutionResumedEvent,
+    ExecutionStartedEvent,
+    ExecutionSuspendedEvent,
+    ExecutionTerminatedEvent,
+    Sender,
+    SubOrchestrationInstanceCompletedEvent,
+    SubOrchestrationInstanceFailedEvent,
+    Tags,
+    TaskCompletedEvent,
+    TaskFailedEvent,
+    TimerFiredEvent,
+)
+from durabletask_azure.core.payloads import Payload
+
+__all__ = [
+    "ActivityTask",
+    "FailInstance",
+    "Inbound",
+    "Message",
+    "MessageBody",
+    "Outbound",
+    "PurgeInstance",
+    "ReplaceInstance",
+    "StartInstance",
+    "ToActivities",
+    "ToPartition",
+    "decode_messages",
+    "decode_task",
+    "encode_messages",
+    "encode_task",
+]
+
+
+class StartInstance(msgspec.Struct, frozen=True, tag_field="kind", tag="StartInstance"):
+    """Wake-up for a PENDING row that a client inserted; it carries nothing the row does not."""
+
+
+class ReplaceInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="ReplaceInstance"):
+    """A client's request to the owner: start ``start`` in place of the instance of that id, if the owner may.
+
+    ``replace`` lists the statuses that may be replaced; a living instance among them is terminated first.
+    """
+
+    start: ExecutionStartedEvent
+    replace: tuple[str, ...]
+
+
+class PurgeInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="PurgeInstance"):
+    """Request to remove a terminal instance, and with ``recursive`` its sub-orchestrations."""
+
+    recursive: bool = False
+
+
+class FailInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="FailInstance"):
+    """Fail a living instance visibly: a message to it is poison, or what it needs is lost."""
+
+    failure: FailureDetails
+
+
+MessageBody = (
+    StartInstance
+    | FailInstance
+    | ReplaceInstance
+    | PurgeInstance
+    | ExecutionStartedEvent
+    | TaskCompletedEvent
+    | TaskFailedEvent
+    | SubOrchestrationInstanceCompletedEvent
+    | SubOrchestrationInstanceFailedEvent
+    | TimerFiredEvent
+    | EventRaisedEvent
+    | ExecutionTerminatedEvent
+    | ExecutionSuspendedEvent
+    | ExecutionResumedEvent
+)
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message to one instance.
+
+    ``execution_id`` names the only execution it is meant for (``None``: whichever runs). ``sender`` and ``sender_sent``
+    tell which commit of which partition created it, and up to which commit that partition had confirmed its sends when
+    it was sent. ``parked`` counts how often it was put back because its instance was unknown, ``redriven`` how often it
+    came back from the dead letters.
+    """
+
+    id: str
+    instance_id: str
+    body: MessageBody
+    execution_id: str | None = None
+    sender: Sender | None = None
+    sender_sent: int = 0
+    parked: int = 0
+    redriven: int = 0
+
+
+class ActivityTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call of an activity: who asked (instance, execution, task id) and what for."""
+
+    id: str
+    instance_id: str
+    execution_id: str
+    task_id: int
+    name: str
+    version: str | None = None
+    input: Payload = None
+    tags: Tags = None
+    parent_trace_context: str | None = None
+    redriven: int = 0
+
+
+class ToPartition(msgspec.Struct, frozen=True, kw_only=True, tag_field="to", tag="partition"):
+    """A message to send to a partition's session, at ``deliver_at`` (broker time) or at once."""
+
+    partition: int
+    message: Message
+    deliver_at: datetime | None = None
+
+
+class ToActivities(msgspec.Struct, frozen=True, kw_only=True, tag_field="to", tag="activities"):
+    """A task to send to the activity queue; ``group`` names the activity group ("" is the common queue)."""
+
+    task: ActivityTask
+    group: str = ""
+
+
+Outbound = ToPartition | ToActivities
+
+
+class Inbound(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as it arrived: when the broker took it in (for a scheduled one: when it became due), and how often
+    it was delivered before, this time included."""
+
+    message: Message
+    enqueued_at: datetime
+    delivery_count: int = 1
+
+
+_encoder = msgspec.json.Encoder()
+_messages_decoder = msgspec.json.Decoder(tuple[Message, ...])
+_task_decoder = msgspec.json.Decoder(ActivityTask)
+
+
+def encode_messages(messages: tuple[Message, ...]) -> bytes:
+    """Return the body of a broker message that carries ``messages`` (a pack)."""
+    return _encoder.encode(messages)
+
+
+def decode_messages(body: bytes) -> tuple[Message, ...]:
+    """Return the messages of a pack.
+
+    Raises:
+        msgspec.DecodeError: not a pack, or of a kind this version does not know.
+    """
+    return _messages_decoder.decode(body)
+
+
+def encode_task(task: ActivityTask) -> bytes:
+    """Return the body of an activity task's broker message."""
+    return _encoder.encode(task)
+
+
+def decode_task(body: bytes) -> ActivityTask:
+    """Return the activity task of a broker message.
+
+    Raises:
+        msgspec.DecodeError: not an activity task.
+    """
+    return _task_decoder.decode(body)

@@ -1,0 +1,104 @@
+"""Values on their way to storage: small ones inline, large ones as a reference into the payload store.
+
+A payload is JSON text, a reference, or nothing. Only the type tells them apart: text that looks like a reference or a
+URL is text (B114). :class:`PayloadWriter` decides which values spill and remembers what has to be uploaded before the
+commit; names are derived from instance, execution and content, so uploading twice is harmless (F24).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from durabletask_azure.core.partitioning import partition_of
+from durabletask_azure.errors import PayloadMissingError, PayloadTooLargeError
+
+__all__ = [
+    "ANY_EXECUTION",
+    "BlobRef",
+    "Payload",
+    "PayloadWriter",
+    "payload_name",
+    "payload_prefix",
+    "resolve",
+]
+
+ANY_EXECUTION = "-"
+"""Stands for the execution in names of values sent to an instance from outside: events, reasons, inputs of starts."""
+
+
+class BlobRef(msgspec.Struct, frozen=True, tag_field="kind", tag="blob"):
+    """A value kept in the payload store: its name there and its size in bytes of UTF-8."""
+
+    name: str
+    size: int
+
+
+Payload = str | BlobRef | None
+"""A serialised value: JSON text, a reference to it, or no value."""
+
+
+def payload_name(partition: int, instance_id: str, execution_id: str, text: bytes) -> str:
+    """Return the name under which the payload store keeps a value of an execution.
+
+    ``p007/<hash of instance>/<execution>/<hash of content>``: the first two parts let orphan collection find the
+    instance, the last makes a second upload of the same value a no-op.
+    """
+    content = hashlib.blake2b(text, digest_size=20).hexdigest()
+    return f"{payload_prefix(partition, instance_id)}{execution_id}/{content}"
+
+
+def payload_prefix(partition: int, instance_id: str) -> str:
+    """Return what all names of an instance's values start with, closing slash included."""
+    owner = hashlib.blake2b(instance_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"p{partition:03d}/{owner}/"
+
+
+class PayloadWriter:
+    """Spills what is over the inline limit and collects the uploads: ``uploads`` maps name to bytes.
+
+    A value is stored under the name of the instance that will read it, so that purging the writer takes nothing away.
+    """
+
+    def __init__(self, *, partitions: int, inline_bytes_max: int, bytes_max: int) -> None:
+        self._partitions = partitions
+        self._inline_bytes_max = inline_bytes_max
+        self._bytes_max = bytes_max
+        self.uploads: dict[str, bytes] = {}
+
+    def store(self, text: str | None, *, instance_id: str, execution_id: str, what: str) -> Payload:
+        """Return ``text`` itself when small, else a reference, noting the upload.
+
+        Raises:
+            PayloadTooLargeError: over the cap; the message names ``what``, the size and the cap.
+        """
+        if text is None or len(text) * 4 <= self._inline_bytes_max:
+            return text
+        data = text.encode()
+        if len(data) <= self._inline_bytes_max:
+            return text
+        if len(data) > self._bytes_max:
+            raise PayloadTooLargeError(
+                f"{what} of {instance_id!r} is {len(data):,} bytes; at most {self._bytes_max:,} are allowed"
+            )
+        name = payload_name(partition_of(instance_id, self._partitions), instance_id, execution_id, data)
+        self.uploads[name] = data
+        return BlobRef(name=name, size=len(data))
+
+
+def resolve(payload: Payload, loaded: Mapping[str, str]) -> str | None:
+    """Return the text of a payload, taking references from ``loaded`` (name to text).
+
+    Raises:
+        PayloadMissingError: the reference is not in ``loaded``.
+    """
+    if not isinstance(payload, BlobRef):
+        return payload
+    text = loaded.get(payload.name)
+    if text is None:
+        raise PayloadMissingError(
+            f"the payload {payload.name} ({payload.size:,} bytes) is missing or damaged"
+        )
+    return text

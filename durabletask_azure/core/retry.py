@@ -1,0 +1,116 @@
+"""When a failed activity or sub-orchestration is tried again.
+
+``next_delay`` is a pure function of the policy, the attempt and the orchestration's clock: the wall clock would make a
+replay decide otherwise (B76).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from durabletask_azure.core.failures import FailureDetails
+
+__all__ = ["RetryPolicy", "next_delay"]
+
+_ZERO = timedelta(0)
+
+
+class RetryPolicy:
+    """How often and how patiently a failed task is tried again.
+
+    Args:
+        first_retry_interval: pause before the second attempt.
+        max_number_of_attempts: attempts in all, the first included.
+        backoff_coefficient: each further pause is this many times the one before (``None``: 1).
+        max_retry_interval: no pause is longer.
+        retry_timeout: no attempt begins later than this after the first one, by the orchestration's clock.
+        retry_predicate: asked with the failure; false means that it is final. It must be deterministic.
+
+    Raises:
+        ValueError: a negative interval, no attempts, or a coefficient below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_retry_interval: timedelta,
+        max_number_of_attempts: int,
+        backoff_coefficient: float | None = 1.0,
+        max_retry_interval: timedelta | None = None,
+        retry_timeout: timedelta | None = None,
+        retry_predicate: Callable[[FailureDetails], bool] | None = None,
+    ) -> None:
+        if first_retry_interval < _ZERO:
+            raise ValueError("first_retry_interval must be >= 0")
+        if max_number_of_attempts < 1:
+            raise ValueError("max_number_of_attempts must be >= 1")
+        if backoff_coefficient is not None and not backoff_coefficient >= 1:
+            raise ValueError("backoff_coefficient must be >= 1")
+        if max_retry_interval is not None and max_retry_interval < _ZERO:
+            raise ValueError("max_retry_interval must be >= 0")
+        if retry_timeout is not None and retry_timeout < _ZERO:
+            raise ValueError("retry_timeout must be >= 0")
+        self._first_retry_interval = first_retry_interval
+        self._max_number_of_attempts = max_number_of_attempts
+        self._backoff_coefficient = backoff_coefficient
+        self._max_retry_interval = max_retry_interval
+        self._retry_timeout = retry_timeout
+        self._retry_predicate = retry_predicate
+
+    @property
+    def first_retry_interval(self) -> timedelta:
+        """The pause before the second attempt."""
+        return self._first_retry_interval
+
+    @property
+    def max_number_of_attempts(self) -> int:
+        """Attempts in all, the first included."""
+        return self._max_number_of_attempts
+
+    @property
+    def backoff_coefficient(self) -> float | None:
+        """By how much each further pause grows."""
+        return self._backoff_coefficient
+
+    @property
+    def max_retry_interval(self) -> timedelta | None:
+        """The longest pause."""
+        return self._max_retry_interval
+
+    @property
+    def retry_timeout(self) -> timedelta | None:
+        """How long after the first attempt another one may begin."""
+        return self._retry_timeout
+
+    @property
+    def retry_predicate(self) -> Callable[[FailureDetails], bool] | None:
+        """Says whether a failure is worth another attempt."""
+        return self._retry_predicate
+
+
+def next_delay(
+    policy: RetryPolicy, attempt: int, first_attempt_at: datetime, now: datetime, failure: FailureDetails
+) -> timedelta | None:
+    """Return the pause before the next attempt after ``attempt`` (1, 2, ...) failed, or ``None`` to give up.
+
+    ``first_attempt_at`` and ``now`` are times of the orchestration's clock. What the policy's predicate raises is
+    passed on.
+    """
+    if attempt >= policy.max_number_of_attempts or failure.is_non_retriable:
+        return None
+    try:
+        seconds = policy.first_retry_interval.total_seconds() * (policy.backoff_coefficient or 1.0) ** (
+            attempt - 1
+        )
+        delay = timedelta(seconds=seconds)
+    except OverflowError:
+        delay = timedelta.max
+    if policy.max_retry_interval is not None:
+        delay = min(delay, policy.max_retry_interval)
+    # timedelta.max means "no limit" to many callers, so compare spans: adding it to a date would overflow.
+    if policy.retry_timeout is not None and now - first_attempt_at >= policy.retry_timeout:
+        return None
+    if policy.retry_predicate is not None and not policy.retry_predicate(failure):
+        return None
+    return delay

@@ -1,0 +1,152 @@
+"""The state of an execution: the fold of its history, event by event.
+
+It answers what dedupe and recovery ask: which tasks and timers are open, which event ids were seen, where the
+execution stands. It keeps invariant V (an instance row equals the fold of its history) by being the only thing rows are
+made from. It is mutable and grows by ``apply`` alone, so a step costs O(1); whoever cannot commit what was applied
+must drop the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from durabletask_azure.core.history import (
+    ContinuedEvent,
+    EventRaisedEvent,
+    EventSentEvent,
+    ExecutionCompletedEvent,
+    ExecutionResumedEvent,
+    ExecutionStartedEvent,
+    ExecutionSuspendedEvent,
+    ExecutionTerminatedEvent,
+    HistoryEvent,
+    OrchestratorStartedEvent,
+    RuntimeStatus,
+    SeenId,
+    SubOrchestrationInstanceCompletedEvent,
+    SubOrchestrationInstanceCreatedEvent,
+    SubOrchestrationInstanceFailedEvent,
+    TaskCompletedEvent,
+    TaskFailedEvent,
+    TaskScheduledEvent,
+    TimerCreatedEvent,
+    TimerFiredEvent,
+)
+
+__all__ = ["ExecutionState", "fold"]
+
+OpenTask = TaskScheduledEvent | SubOrchestrationInstanceCreatedEvent
+
+
+class ExecutionState:
+    """What the history of one execution amounts to so far."""
+
+    __slots__ = (
+        "children",
+        "completed",
+        "continued",
+        "events",
+        "now",
+        "seen",
+        "started",
+        "status",
+        "tasks",
+        "timers",
+    )
+
+    def __init__(self) -> None:
+        self.started: ExecutionStartedEvent | None = None
+        self.completed: ExecutionCompletedEvent | None = None
+        self.continued: ContinuedEvent | None = None
+        self.status = RuntimeStatus.PENDING
+        self.now: datetime | None = None
+        """What the orchestrator sees as now: the time of the newest turn."""
+        self.tasks: dict[int, OpenTask] = {}
+        """Activities and sub-orchestrations without a completion, by event id."""
+        self.timers: dict[int, datetime] = {}
+        """Timers that have not fired, by event id."""
+        self.children: list[str] = []
+        """Every sub-orchestration ever started by this execution."""
+        self.seen: dict[str, SeenId] = {}
+        """Ids of applied external and management events, those handed on by continue-as-new included."""
+        self.events = 0
+
+    def apply(self, event: HistoryEvent) -> None:
+        """Take one more event of the history into account."""
+        self.events += 1
+        match event:
+            case TaskCompletedEvent() | TaskFailedEvent():
+                self.tasks.pop(event.task_scheduled_id, None)
+            case SubOrchestrationInstanceCompletedEvent() | SubOrchestrationInstanceFailedEvent():
+                self.tasks.pop(event.task_scheduled_id, None)
+            case OrchestratorStartedEvent():
+                self.now = event.timestamp
+            case TaskScheduledEvent():
+                self.tasks[event.event_id] = event
+            case TimerCreatedEvent():
+                self.timers[event.event_id] = event.fire_at
+            case TimerFiredEvent():
+                self.timers.pop(event.timer_id, None)
+            case EventRaisedEvent():
+                self._see(event.source_id, event)
+            case EventSentEvent():
+                pass
+            case SubOrchestrationInstanceCreatedEvent():
+                self.tasks[event.event_id] = event
+                self.children.append(event.instance_id)
+            case ExecutionStartedEvent():
+                self.started = event
+                self.status = RuntimeStatus.RUNNING
+                self.seen.update((seen.id, seen) for seen in event.seen)
+                for carried in event.carried:
+                    self._see(carried.source_id, carried)
+            case ExecutionSuspendedEvent():
+                self._see(event.source_id, event)
+                self.status = RuntimeStatus.SUSPENDED
+            case ExecutionResumedEvent():
+                self._see(event.source_id, event)
+                self.status = RuntimeStatus.RUNNING
+            case ExecutionTerminatedEvent():
+                self._see(event.source_id, event)
+            case ExecutionCompletedEvent():
+                self.completed = event
+                self.status = event.status
+            case ContinuedEvent():
+                self.continued = event
+                self.status = RuntimeStatus.CONTINUED_AS_NEW
+
+    def due_at(self) -> datetime | None:
+        """Return when the first open timer is due."""
+        return min(self.timers.values()) if self.timers and self.completed is None else None
+
+    def seen_to_carry(self, now: datetime, keep_s: float, confirmed: dict[int, int]) -> tuple[SeenId, ...]:
+        """Return the ids a new execution has to go on remembering.
+
+        Those younger than ``keep_s`` seconds of broker time, and those of events another orchestration sent with a
+        commit that its partition has not yet reported as sent (``confirmed``: partition to commit): a take-over may
+        send these again after any time.
+        """
+        oldest = now - timedelta(seconds=keep_s)
+        return tuple(
+            seen
+            for seen in self.seen.values()
+            if seen.at >= oldest or (seen.sender and confirmed.get(seen.sender.partition, -1) < seen.sender.commit)
+        )
+
+    def _see(
+        self,
+        source_id: str,
+        event: EventRaisedEvent | ExecutionTerminatedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent,
+    ) -> None:
+        if source_id and source_id not in self.seen:
+            sender = event.sender if isinstance(event, (EventRaisedEvent, ExecutionTerminatedEvent)) else None
+            self.seen[source_id] = SeenId(id=source_id, at=event.timestamp, sender=sender)
+
+
+def fold(events: Iterable[HistoryEvent]) -> ExecutionState:
+    """Return the state that ``events``, oldest first, amount to."""
+    state = ExecutionState()
+    for event in events:
+        state.apply(event)
+    return state

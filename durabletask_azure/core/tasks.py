@@ -1,0 +1,249 @@
+"""Durable tasks: what an orchestrator awaits or yields.
+
+A task completes at most once, when the history says so. It can be awaited any number of times and from several places;
+each wait has a future of its own, so cancelling one wait does not disturb the others. Names and behaviour follow
+``durabletask.task``; beyond it, tasks are awaitable and can be given to ``asyncio.wait`` and its siblings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC
+from collections.abc import Callable, Generator
+from datetime import datetime
+from typing import Any, Generic, TypeVar, cast
+
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.errors import TaskCancelledError, TaskFailedError
+
+__all__ = ["CancellableTask", "CompletableTask", "Task", "TimerTask"]
+
+T = TypeVar("T")
+
+
+class Task(ABC, Generic[T]):
+    """Something an orchestrator can wait for."""
+
+    __slots__ = ("_exception", "_hook", "_is_complete", "_observers", "_result")
+
+    def __init__(self) -> None:
+        self._is_complete = False
+        self._result: T | None = None
+        self._exception: Exception | None = None
+        self._hook: Callable[[], None] | None = None
+        # Who waits: futures of waits (no callback) and composite tasks, in order of arrival.
+        self._observers: dict[Any, Callable[[Task[Any]], None] | None] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the task has completed, failed or been cancelled."""
+        return self._is_complete
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the task has failed."""
+        return self._exception is not None
+
+    @property
+    def result(self) -> T:
+        """The result; the same as ``get_result()``."""
+        return self.get_result()
+
+    def get_result(self) -> T:
+        """Return the result.
+
+        Raises:
+            ValueError: the task has not completed.
+            TaskFailedError: it failed.
+            TaskCancelledError: it was cancelled.
+        """
+        if not self._is_complete:
+            raise ValueError("the task has not completed")
+        if self._exception is not None:
+            # Without its old traceback: that would grow with every wait, and tell of waits elsewhere.
+            raise self._exception.with_traceback(None)
+        return cast(T, self._result)
+
+    def get_exception(self) -> Exception:
+        """Return the error the task failed with.
+
+        Raises:
+            ValueError: the task has not failed.
+        """
+        if self._exception is None:
+            raise ValueError("the task has not failed")
+        return self._exception
+
+    # ------------------------------------------------------------ as asyncio sees it
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if not self._is_complete:
+            future = asyncio.get_running_loop().create_future()
+            self.subscribe(future, None)
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                self.unsubscribe(future)
+                self._wait_cancelled()
+                raise
+        return self.get_result()
+
+    def done(self) -> bool:
+        """Whether the task has completed, failed or been cancelled (for ``asyncio.wait``)."""
+        return self._is_complete
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled (for ``asyncio.wait``)."""
+        return False
+
+    def exception(self) -> Exception | None:
+        """Return the error the task failed with, or ``None`` (for ``asyncio.wait``).
+
+        Raises:
+            asyncio.InvalidStateError: the task has not completed.
+            asyncio.CancelledError: it was cancelled.
+        """
+        if not self._is_complete:
+            raise asyncio.InvalidStateError("the task has not completed")
+        if self.cancelled():
+            raise asyncio.CancelledError
+        return self._exception
+
+    def add_done_callback(self, fn: Callable[[Task[T]], object], *, context: Any = None) -> None:
+        """Have ``fn(task)`` called by the loop once the task is complete (for ``asyncio.wait``)."""
+        loop = asyncio.get_running_loop()
+        if self._is_complete:
+            loop.call_soon(fn, self, context=context)
+        else:
+
+            def announce(task: Task[Any]) -> None:
+                loop.call_soon(fn, task, context=context)
+
+            self.subscribe(("done", fn), announce)
+
+    def remove_done_callback(self, fn: Callable[[Task[T]], object]) -> int:
+        """Forget a callback; return how many there were (for ``asyncio.wait``)."""
+        return self.unsubscribe(("done", fn))
+
+    # ------------------------------------------------------------ for those who complete and combine tasks
+
+    def subscribe(self, key: Any, callback: Callable[[Task[Any]], None] | None) -> None:
+        """Have ``callback(task)`` called at once on completion; without one, ``key`` is a future to wake."""
+        if self._observers is None:
+            self._observers = {}
+        self._observers[key] = callback
+
+    def unsubscribe(self, key: Any) -> int:
+        """Take a subscription back; return how many there were."""
+        observers = self._observers
+        if observers is None or key not in observers:
+            return 0
+        del observers[key]
+        return 1
+
+    def set_finish_hook(self, hook: Callable[[], None]) -> None:
+        """Have ``hook()`` called on completion, before those who wait are told; it does not count as a wait."""
+        self._hook = hook
+
+    def _finish(self) -> None:
+        self._is_complete = True
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            hook()
+        observers, self._observers = self._observers, None
+        for key, callback in (observers or {}).items():
+            if callback is not None:
+                callback(self)
+            elif not key.done():
+                key.set_result(None)
+
+    def _wait_cancelled(self) -> None:
+        """A wait was cancelled; tasks that can be cancelled follow when it was the last one."""
+
+
+class CompletableTask(Task[T]):
+    """A task that the history completes; ``expected_type`` is what its result is rebuilt as."""
+
+    __slots__ = ("expected_type",)
+
+    def __init__(self, expected_type: Any = None) -> None:
+        super().__init__()
+        self.expected_type = expected_type
+
+    def complete(self, result: T) -> None:
+        """Complete the task.
+
+        Raises:
+            ValueError: it has already completed.
+        """
+        if self._is_complete:
+            raise ValueError("the task has already completed")
+        self._result = result
+        self._finish()
+
+    def fail(self, message: str, details: FailureDetails | Exception) -> None:
+        """Fail the task: with a recorded failure, or with an error of its own.
+
+        Raises:
+            ValueError: it has already completed.
+        """
+        if self._is_complete:
+            raise ValueError("the task has already completed")
+        self._exception = (
+            TaskFailedError(message, details) if isinstance(details, FailureDetails) else details
+        )
+        self._finish()
+
+
+class CancellableTask(CompletableTask[T]):
+    """A task that can be cancelled before it completes, also by cancelling the last wait for it."""
+
+    __slots__ = ("_cancel_handler", "_is_cancelled")
+
+    def __init__(self, expected_type: Any = None) -> None:
+        super().__init__(expected_type)
+        self._is_cancelled = False
+        self._cancel_handler: Callable[[], None] | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._is_cancelled
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._is_cancelled
+
+    def get_result(self) -> T:
+        """Return the result; errors as for every task."""
+        if self._is_cancelled:
+            raise TaskCancelledError("the task was cancelled")
+        return super().get_result()
+
+    def set_cancel_handler(self, cancel_handler: Callable[[], None]) -> None:
+        """Have ``cancel_handler()`` called when the task is cancelled."""
+        self._cancel_handler = cancel_handler
+
+    def cancel(self) -> bool:
+        """Cancel the task; return false if it had already completed."""
+        if self._is_complete:
+            return False
+        if self._cancel_handler is not None:
+            self._cancel_handler()
+        self._is_cancelled = True
+        self._finish()
+        return True
+
+    def _wait_cancelled(self) -> None:
+        if not self._observers:
+            self.cancel()
+
+
+class TimerTask(CancellableTask[None]):
+    """A durable timer; ``fire_at`` is when it is due, in UTC."""
+
+    __slots__ = ("fire_at",)
+
+    def __init__(self, fire_at: datetime | None = None) -> None:
+        super().__init__()
+        self.fire_at = fire_at

@@ -1,0 +1,306 @@
+"""One turn of one instance: messages in, rows and messages out, nothing done.
+
+``run_turn`` admits the messages (dedupe, order, parking: ``admission.py``), lets the orchestrator run, records what it
+decided (``record.py``) and returns a :class:`Turn`: what to write and send, as data. It changes the
+:class:`Instance`, which must be dropped if the turn cannot be committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+
+from durabletask_azure.core.actions import Completed, ContinuedAsNew, Decision, Failed
+from durabletask_azure.core.admission import Admission, in_order
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import (
+    EventRaisedEvent,
+    ExecutionResumedEvent,
+    ExecutionSuspendedEvent,
+    HistoryEvent,
+    OrchestratorStartedEvent,
+    TimerFiredEvent,
+)
+from durabletask_azure.core.instance import Instance
+from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
+from durabletask_azure.core.outbox import messages_for
+from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.payloads import PayloadWriter, payload_prefix
+from durabletask_azure.core.record import continued_events, decided_events, failed_event
+from durabletask_azure.core.registry import Registry
+from durabletask_azure.core.replay import Execution, RuntimeOptions
+from durabletask_azure.core.rows import DeleteInstance, DeleteSegments, PastExecution, PutInstance, RowWrite
+from durabletask_azure.errors import PayloadTooLargeError
+from durabletask_azure.settings import Settings
+
+__all__ = ["Turn", "TurnContext", "overdue_timers", "run_turn"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnContext:
+    """What a turn has to know about its surroundings.
+
+    ``n`` is the number of the commit this turn will be part of, ``sent`` the newest commit whose sends are confirmed,
+    ``server_now`` the store's time, ``confirmed`` the newest confirmed commit of every partition heard of.
+    """
+
+    partition: int
+    partitions: int
+    n: int
+    sent: int
+    server_now: datetime
+    settings: Settings
+    registry: Registry
+    options: RuntimeOptions
+    confirmed: Mapping[int, int] = field(default_factory=dict[int, int])
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a turn of one instance came to."""
+
+    instance: Instance
+    inbound: Sequence[Inbound]
+    segments: list[RowWrite] = field(default_factory=list[RowWrite])
+    """Rows that mean nothing until the instance row refers to them: may be staged."""
+    main: list[RowWrite] = field(default_factory=list[RowWrite])
+    """The instance row and its companions: in one transaction. ETags are filled in by :meth:`writes`."""
+    cleanup: list[RowWrite] = field(default_factory=list[RowWrite])
+    """Deletions of rows nothing refers to any more: after the commit."""
+    outbound: list[Outbound] = field(default_factory=list[Outbound])
+    """Messages that the events of this turn cause, in order."""
+    eventless: list[Outbound] = field(default_factory=list[Outbound])
+    """Messages without an event of their own: kept in an outbox row until sent."""
+    cancels: list[str] = field(default_factory=list[str])
+    """Ids of scheduled messages nobody waits for any more."""
+    uploads: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    """Payloads to store before the commit, by name."""
+    dropped_payloads: list[str] = field(default_factory=list[str])
+    """Prefixes of payload names to delete after the commit."""
+    notes: list[str] = field(default_factory=list[str])
+    """What an operator may want to read, for the log."""
+    events: int = 0
+    """History events this turn added."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit or send."""
+        return not (self.main or self.segments or self.outbound or self.eventless or self.cleanup)
+
+    def writes(self) -> list[RowWrite]:
+        """Return the main writes, with the ETag the instance has by now."""
+        return [
+            msgspec.structs.replace(write, if_match=self.instance.etag)
+            if isinstance(write, (PutInstance, DeleteInstance))
+            else write
+            for write in self.main
+        ]
+
+
+def overdue_timers(instance: Instance, now: datetime, grace_s: float) -> list[Inbound]:
+    """Return, as if the broker had delivered them, the timers of an instance that are overdue by more than the grace."""
+    started = instance.state.started
+    if started is None:
+        return []
+    return [
+        Inbound(
+            message=Message(
+                id=stable_id(started.execution_id, "timer", timer_id, "sweep"),
+                instance_id=instance.instance_id,
+                execution_id=started.execution_id,
+                body=TimerFiredEvent(timestamp=fire_at, timer_id=timer_id, fire_at=fire_at),
+            ),
+            enqueued_at=now,
+        )
+        for timer_id, fire_at in sorted(instance.state.timers.items())
+        if (now - fire_at).total_seconds() > grace_s
+    ]
+
+
+def run_turn(
+    instance: Instance,
+    inbound: Sequence[Inbound],
+    loaded: Mapping[str, str],
+    ctx: TurnContext,
+    *,
+    broken: FailureDetails | None = None,
+) -> Turn:
+    """Handle ``inbound``, in the order received, for one instance.
+
+    ``loaded`` maps names of spilled values that the turn may need to their text. With ``broken`` the instance is failed
+    instead of run: something it needs is lost, or a message to it is poison. Without messages the turn does what is due
+    by ``ctx.server_now``: a start, a new execution, kept messages.
+    """
+    turn = Turn(instance, inbound)
+    admission = Admission(instance, ctx, turn)
+    if broken is not None and not instance.is_terminal:
+        inbound = [*inbound, _poison(instance, broken, ctx)]
+    admission.run(in_order(inbound))
+    if admission.ended is None and admission.has_work:
+        _execute(admission, turn, loaded, ctx)
+    elif admission.ended is not None:
+        _append(admission, turn, [admission.ended])
+    _finish(admission, turn, ctx)
+    return turn
+
+
+def _poison(instance: Instance, failure: FailureDetails, ctx: TurnContext) -> Inbound:
+    message = Message(
+        id=stable_id(instance.instance_id, "broken", ctx.n),
+        instance_id=instance.instance_id,
+        body=FailInstance(failure=failure),
+    )
+    return Inbound(message=message, enqueued_at=instance.state.now or ctx.server_now)
+
+
+def _execute(admission: Admission, turn: Turn, loaded: Mapping[str, str], ctx: TurnContext) -> None:
+    instance = turn.instance
+    row = instance.row
+    definition = admission.definition
+    assert row is not None and definition is not None
+    new: list[HistoryEvent] = admission.new
+    if row.ready:
+        new = [*(instance.cold or ()), *new]
+        instance.cold = []
+    if instance.execution is None:
+        instance.execution = Execution(definition, ctx.options)
+        instance.execution.replay(instance.cold or (), loaded)
+        instance.cold = None
+    decision = instance.execution.run(new, loaded)
+    _record(admission, turn, decision, new, ctx)
+
+
+def _record(
+    admission: Admission, turn: Turn, decision: Decision, new: Sequence[HistoryEvent], ctx: TurnContext
+) -> None:
+    instance = turn.instance
+    writer = PayloadWriter(
+        partitions=ctx.partitions,
+        inline_bytes_max=ctx.settings.payload_inline_bytes_max,
+        bytes_max=ctx.settings.payload_bytes_max,
+    )
+    origin = instance.origin(ctx.partition, ctx.partitions)
+    now = instance.state.now
+    assert now is not None
+    try:
+        events = decided_events(decision, origin, writer, now=now, n=ctx.n)
+        if decision.custom_status_set:
+            admission.custom_status = (
+                writer.store(
+                    decision.custom_status, instance_id=instance.instance_id, execution_id="-", what="custom status"
+                ),
+            )
+    except PayloadTooLargeError as error:
+        failure = FailureDetails(message=str(error), error_type="PayloadTooLargeError")
+        events = [failed_event(failure, origin, writer, now=now, n=ctx.n)]
+        decision = Decision(completion=Failed(failure))
+    turn.uploads.update(writer.uploads)
+    _append(admission, turn, events)
+    skipped = set(decision.cancelled_timers)
+    for event in events:
+        if event.event_id not in skipped or event.event_id < 0:
+            turn.outbound.extend(messages_for(event, origin))
+    _cancel_timers(turn, decision, origin.execution_id, now, ctx)
+    match decision.completion:
+        case ContinuedAsNew():
+            unfed = new[len(new) - decision.unfed :] if decision.unfed else ()
+            _continue_as_new(admission, turn, decision.completion, unfed, ctx)
+        case Completed() | Failed():
+            instance.drop_execution()
+        case None:
+            admission.ready = False
+
+
+def _cancel_timers(
+    turn: Turn, decision: Decision, execution_id: str, now: datetime, ctx: TurnContext
+) -> None:
+    created = {action.id for action in decision.actions}
+    for timer_id in decision.cancelled_timers:
+        fire_at = turn.instance.state.timers.get(timer_id)
+        if fire_at is None or timer_id in created:
+            continue
+        if (fire_at - now).total_seconds() >= ctx.settings.timer_cancel_s_min:
+            turn.cancels.append(stable_id(execution_id, "timer", timer_id))
+
+
+def _continue_as_new(
+    admission: Admission,
+    turn: Turn,
+    completion: ContinuedAsNew,
+    unfed: Sequence[HistoryEvent],
+    ctx: TurnContext,
+) -> None:
+    instance = turn.instance
+    state = instance.state
+    row = instance.row
+    assert row is not None and state.continued is not None and state.now is not None
+    late = tuple(event for event in unfed if isinstance(event, EventRaisedEvent))
+    started = continued_events(state, completion, late, ctx.settings.seen_ids_s, dict(ctx.confirmed), n=ctx.n)
+    orders = [event for event in unfed if isinstance(event, (ExecutionSuspendedEvent, ExecutionResumedEvent))]
+    past = admission.archive()
+    instance.restart_history()
+    fresh: list[HistoryEvent] = [
+        OrchestratorStartedEvent(timestamp=started.timestamp, commit=ctx.n),
+        started,
+        *(msgspec.structs.replace(event, commit=ctx.n) for event in orders),
+    ]
+    instance.append(fresh)
+    instance.cold = fresh
+    turn.events += len(fresh)
+    instance.row = msgspec.structs.replace(
+        row,
+        execution_id=started.execution_id,
+        version=started.version,
+        input=started.input,
+        generation=started.generation,
+        past=past,
+    )
+    admission.ready = True
+
+
+def _append(admission: Admission, turn: Turn, events: Sequence[HistoryEvent]) -> None:
+    turn.instance.append(events)
+    turn.events += len(events)
+    admission.changed = True
+    if admission.ended is not None:
+        origin = turn.instance.origin(admission.ctx.partition, admission.ctx.partitions)
+        for event in events:
+            turn.outbound.extend(messages_for(event, origin))
+        turn.instance.drop_execution()
+
+
+def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
+    instance = turn.instance
+    if admission.changed and instance.row is not None:
+        _trim_past(turn, ctx)
+        state = instance.state
+        if instance.tail_bytes > ctx.settings.history_inline_bytes_max:
+            turn.segments.extend(instance.flush_tail(ctx.settings.segment_bytes_max))
+        instance.row = admission.next_row(state)
+        if instance.row.status.is_terminal:
+            instance.cold = None
+        turn.main.append(PutInstance(instance.current_row()))
+
+
+def _trim_past(turn: Turn, ctx: TurnContext) -> None:
+    """Let go of the oldest past executions, but of none that has something unsent."""
+    instance = turn.instance
+    row = instance.row
+    assert row is not None
+    if len(row.past) <= ctx.settings.executions_kept:
+        return
+    surplus = len(row.past) - ctx.settings.executions_kept
+    kept: list[PastExecution] = []
+    for past in row.past:
+        if surplus > 0 and past.commit <= ctx.sent:
+            surplus -= 1
+            turn.cleanup.append(DeleteSegments(instance.instance_id, past.execution_id, 0, past.segments))
+            prefix = payload_prefix(ctx.partition, instance.instance_id)
+            turn.dropped_payloads.append(f"{prefix}{past.execution_id}/")
+        else:
+            kept.append(past)
+    instance.row = msgspec.structs.replace(row, past=tuple(kept))
+

@@ -1,0 +1,1 @@
+"""The async shell: awaits ports, executes the core's plans, decides nothing."""

@@ -1,0 +1,437 @@
+"""Runs activities: takes tasks from the queue, hands them to the executor, sends what came of them.
+
+Invariants: a task leaves the queue only after its result is sent (the port's ``finish``), so an activity runs at least
+once; every task taken ends as a result, as a failure, or back in the queue, never in silence; at most
+``concurrency_max`` run and ``prefetch`` more wait here, results not yet sent included, so memory is bounded.
+Where user code runs is the executor's business, what comes of one call ``activity_work``'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from datetime import datetime
+from typing import Any
+
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
+from durabletask_azure.core.messages import ActivityTask, ToPartition
+from durabletask_azure.core.outbox import to_instance
+from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.payloads import BlobRef, Payload, PayloadWriter
+from durabletask_azure.core.record import store_failure
+from durabletask_azure.core.registry import Registry
+from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.activity_work import ActivityWork, describe
+from durabletask_azure.engine.counters import Counters
+from durabletask_azure.engine.executor import ActivityExecutor, Work
+from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
+from durabletask_azure.errors import ActivityNotRegisteredError, PayloadMissingError, PayloadTooLargeError, TaskHubError
+from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
+from durabletask_azure.settings import Settings
+
+__all__ = ["DELIVERIES_EXHAUSTED", "ActivityLoop", "task_failed"]
+
+DELIVERIES_EXHAUSTED = "ActivityDeliveriesExhausted"
+"""``error_type`` of an activity that was handed out too often without a result: its worker dies of it, or hangs."""
+
+_RECEIVE_WAIT_S = 1.0
+_log = logging.getLogger("durabletask_azure.engine.activities")
+
+
+def task_failed(task: ActivityTask, failure: FailureDetails, *, at: datetime, partitions: int) -> ToPartition:
+    """Return the message that ends ``task`` with ``failure``, a small one."""
+    return to_instance(
+        task.instance_id,
+        TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=failure),
+        message_id=stable_id(task.id, "done"),
+        partitions=partitions,
+        execution_id=task.execution_id,
+    )
+
+
+class _Entry:
+    """A task this worker has: waiting, running, or with a result that is not yet sent."""
+
+    __slots__ = ("delivery", "is_lost", "is_running", "key", "received_at")
+
+    def __init__(self, key: int, delivery: ActivityDelivery, received_at: float) -> None:
+        self.key = key
+        self.delivery = delivery
+        self.received_at = received_at
+        self.is_running = False
+        self.is_lost = False
+
+    @property
+    def task(self) -> ActivityTask:
+        assert self.delivery.task is not None
+        return self.delivery.task
+
+
+class ActivityLoop:
+    """The activity side of one worker."""
+
+    def __init__(
+        self,
+        ports: HubPorts,
+        registry: Registry,
+        settings: Settings,
+        options: RuntimeOptions,
+        executor: ActivityExecutor,
+        counters: Counters,
+        *,
+        concurrency_max: int | None = None,
+    ) -> None:
+        self._ports = ports
+        self._registry = registry
+        self._settings = settings
+        self._options = options
+        self._executor = executor
+        self._counters = counters
+        self._running_max = concurrency_max or settings.activity_concurrency_max
+        self._inside_max = self._running_max + settings.activity_prefetch_max
+        self._batch_max = settings.pack_events_max * ports.info.partitions
+        self._inside: dict[int, _Entry] = {}
+        self._held: deque[_Entry] = deque()
+        self._running = 0
+        self._alone: _Entry | None = None
+        self._results: list[tuple[_Entry, ToPartition]] = []
+        self._count = 0
+        self._stopping = False
+        self._closed = False
+        self._room = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._over = asyncio.Event()
+        self._receiver: asyncio.Task[None] | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    @property
+    def running(self) -> int:
+        """How many activities run now."""
+        return self._running
+
+    def start(self) -> None:
+        """Begin to take and run tasks, on the running loop."""
+        self._executor.open(self._finished)
+        self._receiver = asyncio.create_task(
+            kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
+        )
+        for what, call in (("sending activity results", self._send_results), ("renewing locks", self._renew)):
+            self._spawn(kept_alive(self._ports.clock, what, call, self._is_open))
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more, give waiting tasks back, let running ones finish for ``grace_s`` seconds and send their results.
+
+        What still runs then is given back: it may run again elsewhere, and its result here is ignored.
+        """
+        self._stopping = True
+        self._room.set()
+        if isinstance(self._ports.activities, Interruptible):
+            self._ports.activities.interrupt()
+        held = [self._inside.pop(entry.key) for entry in self._held]
+        self._held.clear()
+        await self._give_back([entry.delivery for entry in held])
+        if not self._inside:
+            self._over.set()
+        await within(self._ports.clock, grace_s, self._over)
+        self._closed = True
+        left = [entry.delivery for entry in self._inside.values()]
+        self._inside.clear()
+        if left:
+            _log.warning("%d activities did not end in time; they will run again", len(left))
+        await self._executor.close()
+        await self._give_back(left)
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        # a receive is never cancelled (a task received in that moment would stay locked): it ends by itself
+        receiver = [] if self._receiver is None else [self._receiver]
+        await asyncio.gather(*tasks, *receiver, return_exceptions=True)
+
+    def hurry(self) -> None:
+        """Make a :meth:`stop` under way wait no longer."""
+        self._over.set()
+
+    def _is_receiving(self) -> bool:
+        return not self._stopping
+
+    def _is_open(self) -> bool:
+        return not self._closed
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._count += 1
+        number = self._count
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.pop(number, None)
+            if not task.cancelled() and task.exception() is not None:
+                _log.error("a task of the activity loop failed", exc_info=task.exception())
+
+        self._tasks[number] = asyncio.create_task(work)
+        self._tasks[number].add_done_callback(ended)
+
+    # ------------------------------------------------------------------ in
+
+    async def _receive(self) -> None:
+        while not self._stopping:
+            room = self._inside_max - len(self._inside)
+            if room <= 0:
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                deliveries = await patiently(
+                    self._ports.clock,
+                    self._settings,
+                    "receiving activities",
+                    lambda room=room: self._ports.activities.receive(room, _RECEIVE_WAIT_S),
+                    keep_going=self._is_receiving,
+                )
+            except RETRIED:
+                return
+            if self._stopping:
+                await self._give_back(deliveries)
+                return
+            for delivery in deliveries:
+                self._take_in(delivery)
+            self._pump()
+
+    def _take_in(self, delivery: ActivityDelivery) -> None:
+        self._count += 1
+        entry = _Entry(self._count, delivery, self._ports.clock.monotonic())
+        self._inside[entry.key] = entry
+        if delivery.delivery_count > 1:
+            self._counters.redeliveries += 1
+        task = delivery.task
+        if task is None:
+            self._spawn(self._put_aside(entry))
+        elif delivery.delivery_count > self._settings.delivery_count_max:
+            message = f"activity {task.name!r} was handed out {delivery.delivery_count} times without a result"
+            self._conclude(entry, None, FailureDetails(message=message, error_type=DELIVERIES_EXHAUSTED))
+        elif self._registry.activity(task.name) is None:
+            known = ", ".join(sorted(definition.name for definition in self._registry.activities)) or "none"
+            error = ActivityNotRegisteredError(f"no activity {task.name!r} is registered (registered: {known})")
+            self._conclude(entry, None, describe(error, self._options))
+        else:
+            self._held.append(entry)
+
+    async def _put_aside(self, entry: _Entry) -> None:
+        """Dead-letter a task that cannot be read."""
+        delivery = entry.delivery
+        reason = delivery.error or "not an activity task"
+        _log.error("activity task %s cannot be read and is put aside: %s", delivery.id, reason)
+        await patiently(
+            self._ports.clock,
+            self._settings,
+            "putting a task aside",
+            lambda: self._ports.activities.dead_letter(delivery, "undecodable", reason),
+            keep_going=self._is_open,
+        )
+        self._counters.dead_lettered += 1
+        self._leave(entry)
+
+    # ------------------------------------------------------------------ running
+
+    def _pump(self) -> None:
+        """Start what waits, as far as there are places; a task that may be poison starts alone."""
+        while self._held and self._running < self._running_max and self._alone is None:
+            entry = self._held.popleft()
+            entry.is_running = True
+            self._running += 1
+            self._counters.activities_started += 1
+            if entry.delivery.delivery_count >= self._settings.careful_delivery_count:
+                self._alone = entry
+                self._spawn(self._end_of_care(entry))
+            if isinstance(entry.task.input, BlobRef):
+                self._spawn(self._load(entry, entry.task.input))
+            else:
+                self._submit(entry, entry.task.input)
+
+    async def _end_of_care(self, entry: _Entry) -> None:
+        """Let others start again when one that was delivered often has survived for a while: it may just be long."""
+        await self._ports.clock.sleep(self._settings.lock_s)
+        if self._alone is entry:
+            self._alone = None
+            self._pump()
+
+    async def _load(self, entry: _Entry, ref: BlobRef) -> None:
+        try:
+            data = await patiently(
+                self._ports.clock,
+                self._settings,
+                f"reading {ref.name}",
+                lambda: self._ports.payloads.get(ref.name, ref.size),
+                keep_going=self._is_open,
+            )
+            text = data.decode()
+        except (PayloadMissingError, UnicodeDecodeError) as error:
+            missing = PayloadMissingError(f"the input of activity {entry.task.name!r} is lost: {error}")
+            self._ended(entry, None, describe(missing, self._options))
+            return
+        self._counters.payloads_got += 1
+        if not self._closed:
+            self._submit(entry, text)
+
+    def _submit(self, entry: _Entry, text: str | None) -> None:
+        definition = self._registry.activity(entry.task.name)
+        assert definition is not None
+        count = entry.delivery.delivery_count
+        self._executor.submit(ActivityWork(entry.key, definition, entry.task, text, count, self._options))
+
+    def _finished(self, works: Sequence[Work]) -> None:
+        """Take over what the executor has done."""
+        for work in works:
+            assert isinstance(work, ActivityWork)
+            entry = self._inside.get(work.key)
+            if entry is not None:
+                self._ended(entry, work.result, work.failure)
+
+    def _ended(self, entry: _Entry, text: str | None, failure: FailureDetails | None) -> None:
+        entry.is_running = False
+        self._running -= 1
+        self._counters.activities_finished += 1
+        if failure is not None:
+            self._counters.activities_failed += 1
+        if self._alone is entry:
+            self._alone = None
+        self._conclude(entry, text, failure)
+        self._pump()
+
+    # ------------------------------------------------------------------ out
+
+    def _conclude(self, entry: _Entry, text: str | None, failure: FailureDetails | None) -> None:
+        """Turn the outcome of a task into a message and queue it, after its large values if there are any."""
+        task = entry.task
+        at = self._ports.clock.now()
+        writer = PayloadWriter(
+            partitions=self._ports.info.partitions,
+            inline_bytes_max=self._settings.payload_inline_bytes_max,
+            bytes_max=self._settings.payload_bytes_max,
+        )
+        home = {"instance_id": task.instance_id, "execution_id": task.execution_id}
+        result: Payload = None
+        if failure is None:
+            try:
+                result = writer.store(text, **home, what=f"the result of activity {task.name!r}")
+            except PayloadTooLargeError as error:
+                failure = describe(error, self._options)
+        if failure is None:
+            body = TaskCompletedEvent(timestamp=at, task_scheduled_id=task.task_id, result=result)
+        else:
+            stored = store_failure(failure, writer, **home)
+            body = TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=stored)
+        message = to_instance(
+            task.instance_id,
+            body,
+            message_id=stable_id(task.id, "done"),
+            partitions=self._ports.info.partitions,
+            execution_id=task.execution_id,
+        )
+        if writer.uploads:
+            self._spawn(self._upload(entry, writer.uploads, message))
+        else:
+            self._queue(entry, message)
+
+    async def _upload(self, entry: _Entry, uploads: dict[str, bytes], message: ToPartition) -> None:
+        for name, data in uploads.items():
+            await patiently(
+                self._ports.clock,
+                self._settings,
+                f"writing {name}",
+                lambda name=name, data=data: self._ports.payloads.put(name, data),
+                keep_going=self._is_open,
+            )
+            self._counters.payloads_put += 1
+        self._queue(entry, message)
+
+    def _queue(self, entry: _Entry, message: ToPartition) -> None:
+        self._results.append((entry, message))
+        self._ready.set()
+
+    async def _send_results(self) -> None:
+        """Send what is ready, many at a time: what gathers while one batch is on its way is the next."""
+        while True:
+            if not self._results:
+                self._ready.clear()
+                await self._ready.wait()
+            if self._ports.atomic is None and self._running and self._settings.pack_delay_s > 0:
+                await self._ports.clock.sleep(self._settings.pack_delay_s)
+            batch = self._results[: self._batch_max]
+            del self._results[: len(batch)]
+            await self._send(batch)
+
+    async def _send(self, batch: Sequence[tuple[_Entry, ToPartition]]) -> None:
+        results = [(entry.delivery, message) for entry, message in batch]
+        try:
+            await patiently(
+                self._ports.clock,
+                self._settings,
+                f"sending {len(results)} activity results",
+                lambda: self._ports.activities.finish(results),
+                keep_going=self._is_open,
+            )
+        except RETRIED:
+            return
+        except Exception:
+            if len(batch) > 1:
+                for one in batch:
+                    await self._send([one])
+                return
+            task = batch[0][0].task
+            _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
+            await self._give_back([batch[0][0].delivery])
+        for entry, _ in batch:
+            self._leave(entry)
+
+    def _leave(self, entry: _Entry) -> None:
+        self._inside.pop(entry.key, None)
+        self._room.set()
+        if self._stopping and not self._inside:
+            self._over.set()
+
+    async def _give_back(self, deliveries: Sequence[ActivityDelivery]) -> None:
+        if not deliveries:
+            return
+        try:
+            await self._ports.activities.abandon(deliveries)
+        except TaskHubError as error:
+            _log.warning("%d activity tasks stay locked until their locks expire: %s", len(deliveries), error)
+
+    # ------------------------------------------------------------------ locks
+
+    async def _renew(self) -> None:
+        lock_s = self._settings.lock_s
+        pause_s = lock_s / 3
+        while True:
+            await self._ports.clock.sleep(pause_s)
+            old = self._ports.clock.monotonic() - lock_s / 6
+            entries = [e for e in self._inside.values() if e.received_at <= old and not e.is_lost]
+            pause_s = lock_s / 3
+            if not entries:
+                continue
+            try:
+                lost = await self._ports.activities.renew([entry.delivery for entry in entries])
+            except RETRIED as error:
+                _log.warning("%d activity locks could not be renewed: %s", len(entries), error)
+                pause_s = lock_s / 15
+                continue
+            if lost:
+                tokens = [delivery.token for delivery in lost]
+                self._locks_lost([entry for entry in entries if entry.delivery.token in tokens])
+
+    def _locks_lost(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            if entry.key not in self._inside:
+                continue
+            entry.is_lost = True
+            if entry in self._held:
+                self._held.remove(entry)
+                self._leave(entry)
+            elif entry.is_running:
+                _log.warning(
+                    "the lock of activity %r of %r is lost: it may run a second time; its result is sent all the same",
+                    entry.task.name,
+                    entry.task.instance_id,
+                )

@@ -1,0 +1,437 @@
+"""Commits what turns came to, in order, and follows every commit to its end: sent, completed, cleaned up.
+
+While one batch is committed the next is being run. If a commit fails, everything that was run after it is given back
+and dropped from memory (``epoch`` tells): live orchestrators cannot roll back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from durabletask_azure.core.commit import Group, plan_groups
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.instance import Instance
+from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOutbox, RowWrite
+from durabletask_azure.core.turn import Turn
+from durabletask_azure.engine.inbox import Item, Open
+from durabletask_azure.engine.retrying import patiently
+from durabletask_azure.errors import CommitRefusedError
+from durabletask_azure.ports import Delivery, Receipt
+
+if TYPE_CHECKING:
+    from durabletask_azure.engine.partition import PartitionOwner
+
+__all__ = ["Committer", "Work"]
+
+_log = logging.getLogger("durabletask_azure.engine.committing")
+_IDLE_S = 0.2
+_LOCK_ROW_BYTES = 80_000
+_UNSENT_INDEX = 1_000_000
+
+
+@dataclass(slots=True)
+class Work:
+    """A batch that was run: the turns, with the items each handled."""
+
+    n: int
+    epoch: int
+    turns: list[tuple[Turn, list[Item]]] = field(default_factory=list[tuple[Turn, list[Item]]])
+    pinned: list[Instance] = field(default_factory=list[Instance])
+
+    def add(self, turn: Turn, items: list[Item]) -> None:
+        """Add one instance's turn."""
+        self.turns.append((turn, items))
+
+    def items(self) -> list[Item]:
+        """All items of the batch."""
+        return [item for _, items in self.turns for item in items]
+
+
+class Committer:
+    """The commit side of one partition owner."""
+
+    def __init__(self, owner: PartitionOwner) -> None:
+        self._owner = owner
+        self._ports = owner.ports
+        self._settings = owner.settings
+        self._atomic = owner.ports.atomic
+        self._queue: deque[Work] = deque()
+        self._moved = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._next = 1
+        self._stale = False
+        self._groups = 0
+        self._unsettled: dict[str, None] = {}
+        self._loose: list[Delivery] = []
+        self._completing = False
+        self._outbox: dict[tuple[int, int], None] = {}
+        self.attempts: dict[str, int] = {}
+        self.epoch = 0
+        self.busy_since: float | None = None
+
+    def begin(self, before: LockRow) -> None:
+        """Start committing after what the last owner left."""
+        self._next = before.n + 1
+        self._unsettled = dict.fromkeys(before.unsettled)
+        self.attempts = dict(before.attempts)
+        self._owner.sender.confirmed = before.sent if self._atomic is None else before.n
+        self._owner.spawn(self._run())
+        if self._atomic is None:
+            self._owner.spawn(self._write_when_idle())
+
+    # ------------------------------------------------------------------ for the loop
+
+    def next_n(self) -> int:
+        """Take the next commit number."""
+        self._next += 1
+        return self._next - 1
+
+    def sent(self) -> int:
+        """Return the newest commit whose sends are confirmed."""
+        return self._owner.chain.row.n if self._atomic is not None else self._owner.sender.confirmed
+
+    def submit(self, work: Work) -> None:
+        """Commit a batch when its turn comes."""
+        if all(turn.is_empty for turn, _ in work.turns) and self._next == work.n + 1:
+            self._next = work.n
+        self._queue.append(work)
+        self._filled.set()
+
+    async def room(self) -> None:
+        """Wait until another batch may be run ahead of the commits under way."""
+        while len(self._queue) >= self._settings.pipeline_turns_max and self._owner.is_alive():
+            await self.moved()
+
+    async def moved(self) -> None:
+        """Wait until something was committed, completed, or the owner stops."""
+        self._moved.clear()
+        await self._moved.wait()
+
+    async def drain(self) -> None:
+        """Wait until everything submitted is committed or given back."""
+        while self._queue and self._owner.is_alive():
+            await self.moved()
+
+    async def settle_failures(self) -> None:
+        """After a failed commit, wait for the later ones to be given back and continue from the lock row's number."""
+        if self._stale:
+            await self.drain()
+            self._stale = False
+            self._next = self._owner.chain.row.n + 1
+
+    def give_back(self, items: Iterable[Item], instances: Iterable[Instance]) -> None:
+        """Have items handled again, by instances loaded anew."""
+        for instance in instances:
+            self._owner.warm.drop(self._owner.partition, instance.instance_id)
+        self._owner.inbox.give_back(items)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being committed or waits for its completion."""
+        return not self._queue and not self._unsettled and not self._loose
+
+    def is_full(self) -> bool:
+        """Whether so many messages are committed but not completed that no more may be received."""
+        return len(self._unsettled) >= self._settings.unsettled_max
+
+    def is_settled(self, delivery: Delivery) -> bool:
+        """Whether a redelivered message is known to be committed: it only has to be completed."""
+        return delivery.id in self._unsettled
+
+    def wake(self) -> None:
+        """Make every waiter look around."""
+        self._moved.set()
+        self._filled.set()
+
+    def stop(self) -> None:
+        """Let waiters go; nothing is committed any more."""
+        self._queue.clear()
+        self.wake()
+
+    # ------------------------------------------------------------------ commits
+
+    async def _run(self) -> None:
+        while self._owner.is_alive():
+            if not self._queue:
+                self._filled.clear()
+                await self._filled.wait()
+                continue
+            work = self._queue[0]
+            if work.epoch == self.epoch:
+                self.busy_since = self._ports.clock.monotonic()
+                async with self._lock:
+                    await self._commit(work)
+                self.busy_since = None
+            else:
+                self.give_back(work.items(), work.pinned)
+            self._queue.popleft()
+            self._moved.set()
+
+    async def _commit(self, work: Work) -> None:
+        await self._upload(turn for turn, _ in work.turns)
+        items = {id(turn): own for turn, own in work.turns}
+        turns: list[Turn] = []
+        for turn, own in work.turns:
+            if turn.is_empty:
+                self.complete(self._closing(own))
+                self._settle(own)
+            else:
+                turns.append(turn)
+        self._groups = 0
+        groups = deque(self._plan(turns, work.n))
+        while groups:
+            group = groups.popleft()
+            own = [item for turn in group.turns for item in items[id(turn)]]
+            try:
+                receipt = await self._transact(group, own, is_last=not groups)
+            except CommitRefusedError as error:
+                groups.extendleft(reversed(self._refused(group, error, items)))
+                continue
+            await self._applied(group, own, receipt)
+        if turns:
+            self._owner.sender.end(work.n)
+        for instance in work.pinned:
+            self._owner.warm.unpin(self._owner.partition, instance)
+
+    def _plan(self, turns: Sequence[Turn], n: int) -> list[Group]:
+        limits = self._ports.limits
+        groups = plan_groups(
+            turns,
+            n,
+            rows_max=limits.rows_max - 2,
+            bytes_max=limits.bytes_max - _LOCK_ROW_BYTES,
+            instances_max=self._settings.commit_instances_max if self._atomic is None else limits.rows_max,
+            keep_outbox=self._atomic is None,
+            first=self._groups,
+        )
+        self._groups += len(groups)
+        return groups
+
+    async def _transact(self, group: Group, items: Sequence[Item], *, is_last: bool) -> Receipt | None:
+        chain = self._owner.chain
+        closing = self._closing(items)
+        for part in group.staged:
+            await chain.commit(part)
+        self._owner.counters.commits += 1
+        attempts = tuple(
+            (key, count) for key, count in self.attempts.items() if key not in {d.id for d in closing}
+        )
+        if self._atomic is not None:
+            atomic, completes = self._atomic, [*self._loose, *closing]
+            receipt = await chain.execute(
+                lambda row, etag: atomic.execute(
+                    self._owner.partition,
+                    row,
+                    etag,
+                    group.writes(),
+                    sends=group.sends,
+                    session=self._owner.session,
+                    completes=completes,
+                ),
+                n=group.n,
+                sent=group.n if is_last else chain.row.sent,
+                unsent=(),
+                unsettled=(),
+                attempts=attempts,
+            )
+            self._forget_loose(completes)
+            return receipt
+        names = [turn.instance.instance_id for turn in group.turns if turn.outbound]
+        self._owner.sender.begin(group.n, names)
+        writes = [*group.writes(), *self._outbox_deletes()]
+        lock = self._bookkeeping([*self._unsettled, *(delivery.id for delivery in closing)], writes)
+        return await chain.commit(writes, n=group.n, attempts=attempts, **lock)
+
+    def _bookkeeping(self, unsettled: list[str], writes: list[RowWrite]) -> dict[str, Any]:
+        """Return the lock row's ``sent``, ``unsent`` and ``unsettled``; names that do not fit go to an outbox row."""
+        unsent = self._owner.sender.unsent()
+        limit = self._settings.unsent_names_max
+        if len(unsent) > limit:
+            n = self._owner.chain.row.n + 1
+            self._groups += 1
+            row = OutboxRow(n=n, index=_UNSENT_INDEX + self._groups, unsent=tuple(unsent[:-limit]))
+            writes.append(PutOutbox(row))
+            self._outbox[(row.n, row.index)] = None
+            unsent = unsent[-limit:]
+        return {"sent": self._owner.sender.confirmed, "unsent": tuple(unsent), "unsettled": tuple(unsettled)}
+
+    def _outbox_deletes(self) -> list[RowWrite]:
+        sent = self._owner.sender.confirmed
+        done = [key for key in self._outbox if key[0] <= sent][:20]
+        for key in done:
+            del self._outbox[key]
+        return [DeleteOutbox(n, index) for n, index in done]
+
+    async def _applied(self, group: Group, items: Sequence[Item], receipt: Receipt | None) -> None:
+        owner = self._owner
+        closing = self._closing(items)
+        self._settle(items)
+        for delivery in closing:
+            self.attempts.pop(delivery.id, None)
+        if self._atomic is None:
+            for row in group.outbox:
+                self._outbox[(row.n, row.index)] = None
+            owner.sender.add(group.n, group.sends)
+            self._unsettled.update((delivery.id, None) for delivery in closing)
+            self.complete(closing)
+        else:
+            owner.counters.messages_sent += len(group.sends)
+        for turn in group.turns:
+            instance = turn.instance
+            if receipt is None:
+                self._evict(instance)
+            else:
+                instance.etag = receipt.etags.get(instance.instance_id) if instance.row is not None else None
+            owner.recovery.after(turn)
+        for part in group.cleanup:
+            try:
+                await owner.chain.commit(part)
+            except CommitRefusedError as error:
+                _log.warning("%s: rows of past executions could not be deleted: %s", owner.name, error)
+
+    def _refused(self, group: Group, error: CommitRefusedError, items: dict[int, list[Item]]) -> list[Group]:
+        """Find the offending turn of a refused group, by halves if need be; return what is to be committed instead."""
+        owner = self._owner
+        culprits = [turn for turn in group.turns if error.row_key == f"i!{turn.instance.instance_id}"]
+        if not culprits and len(group.turns) > 1:
+            middle = len(group.turns) // 2
+            return [*self._plan(group.turns[:middle], group.n), *self._plan(group.turns[middle:], group.n)]
+        for turn in culprits or group.turns:
+            if not error.conflict:
+                _log.error("instance %r: its commit is refused: %s", turn.instance.instance_id, error)
+                owner.recovery.condemn(
+                    turn.instance.instance_id,
+                    FailureDetails(
+                        message=f"the commit was refused: {error}", error_type="CommitRefusedError"
+                    ),
+                )
+            self._evict(turn.instance)
+            owner.inbox.give_back(items[id(turn)])
+        bad = {id(turn) for turn in (culprits or group.turns)}
+        return self._plan([turn for turn in group.turns if id(turn) not in bad], group.n)
+
+    def _evict(self, instance: Instance) -> None:
+        """Drop an instance, and with it all that was run after this commit."""
+        self._owner.warm.drop(self._owner.partition, instance.instance_id)
+        self.epoch += 1
+        self._stale = True
+
+    # ------------------------------------------------------------------ deliveries
+
+    def _closing(self, items: Iterable[Item]) -> list[Delivery]:
+        """Return the deliveries of which these items are all that is left."""
+        counts: dict[int, tuple[Open, int]] = {}
+        for item in items:
+            if item.origin is not None:
+                _, count = counts.get(id(item.origin), (item.origin, 0))
+                counts[id(item.origin)] = (item.origin, count + 1)
+        return [origin.delivery for origin, count in counts.values() if origin.left == count]
+
+    def _settle(self, items: Iterable[Item]) -> None:
+        for item in items:
+            if item.origin is not None:
+                item.origin.left -= 1
+
+    def complete(self, deliveries: Sequence[Delivery]) -> None:
+        """Complete messages whose effect is committed; with shared transactions they ride on the next commit."""
+        if not deliveries:
+            return
+        self._loose.extend(deliveries)
+        if self._atomic is not None:
+            self._filled.set()
+        if not self._completing and (self._atomic is None or not self._queue):
+            self._completing = True
+            self._owner.spawn(self._complete_loose())
+
+    async def flush_completions(self) -> None:
+        """Wait until everything is completed."""
+        while (self._loose or self._completing) and self._owner.is_alive():
+            if not self._completing:
+                self._completing = True
+                self._owner.spawn(self._complete_loose())
+            await self.moved()
+
+    async def _complete_loose(self) -> None:
+        try:
+            while self._loose:
+                batch = list(self._loose)
+                await patiently(
+                    self._ports.clock,
+                    self._settings,
+                    f"completing {len(batch)} messages of {self._owner.name}",
+                    lambda batch=batch: self._owner.session.complete(batch),
+                    keep_going=self._owner.is_alive,
+                )
+                self._forget_loose(batch)
+                for delivery in batch:
+                    self._unsettled.pop(delivery.id, None)
+                self._moved.set()
+        finally:
+            self._completing = False
+            self._moved.set()
+
+    def _forget_loose(self, completed: Sequence[Delivery]) -> None:
+        done = {id(delivery) for delivery in completed}
+        self._loose = [delivery for delivery in self._loose if id(delivery) not in done]
+
+    # ------------------------------------------------------------------ writes without turns
+
+    async def note_attempt(self, delivery: Delivery) -> int:
+        """Note in the lock row that a suspicious message is about to be handled alone; return how often it was."""
+        count = self.attempts.get(delivery.id, 0)
+        self.attempts[delivery.id] = count + 1
+        await self.drain()
+        async with self._lock:
+            self._owner.counters.lock_writes += 1
+            await self._owner.chain.commit((), attempts=tuple(self.attempts.items()))
+        return count
+
+    async def maintain(self, writes: Sequence[RowWrite]) -> None:
+        """Apply housekeeping writes between commits."""
+        async with self._lock:
+            await self._owner.chain.commit(writes)
+
+    def adopt_outbox(self, rows: Iterable[OutboxRow]) -> None:
+        """Take over the outbox rows a former owner left: they are deleted once sent."""
+        self._outbox.update(((row.n, row.index), None) for row in rows)
+
+    async def write_idle(self) -> None:
+        """Bring the lock row up to date when nothing else does."""
+        if self._atomic is not None:
+            return
+        row = self._owner.chain.row
+        behind = self._owner.sender.confirmed > row.sent or len(self._unsettled) < len(row.unsettled)
+        if not behind and not any(key[0] <= self._owner.sender.confirmed for key in self._outbox):
+            return
+        async with self._lock:
+            self._owner.counters.lock_writes += 1
+            writes = self._outbox_deletes()
+            lock = self._bookkeeping(list(self._unsettled), writes)
+            await self._owner.chain.commit(writes, **lock)
+
+    async def _write_when_idle(self) -> None:
+        sender = self._owner.sender
+        while self._owner.is_alive():
+            await sender.changed.wait()
+            sender.changed.clear()
+            await self._ports.clock.sleep(_IDLE_S)
+            if not self._queue and self._owner.is_alive():
+                await self.write_idle()
+
+    async def _upload(self, turns: Iterable[Turn]) -> None:
+        uploads = {name: data for turn in turns for name, data in turn.uploads.items()}
+        for name, data in uploads.items():
+            self._owner.counters.payloads_put += 1
+            await patiently(
+                self._ports.clock,
+                self._settings,
+                f"storing payload {name}",
+                lambda name=name, data=data: self._ports.payloads.put(name, data),
+                keep_going=self._owner.is_alive,
+            )

@@ -1,0 +1,232 @@
+"""Where activities run: threads for sync functions, an event loop for async ones, one loop for all in the simulator.
+
+An executor takes units of work and hands each back, finished, on the loop it was opened on, many at a time: one wake-up
+of the loop per batch is what makes ten thousand small activities a second possible. It never looks into a unit:
+what came of it is the unit's own business, and ``Work.run`` and ``Work.run_async`` never raise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from queue import SimpleQueue
+from typing import Any, Generic, Protocol, TypeVar
+
+__all__ = ["ActivityExecutor", "InlineExecutor", "ThreadExecutor", "Work"]
+
+T = TypeVar("T")
+_CANCEL_WAIT_S = 1.0
+
+
+class Work(Protocol):
+    """One activity to run, once."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it belongs on an event loop."""
+        ...
+
+    def run(self) -> Awaitable[Any] | None:
+        """Run a sync activity; an awaitable returned is to be given to :meth:`run_async`. Never raises."""
+        ...
+
+    async def run_async(self, awaitable: Awaitable[Any] | None) -> None:
+        """Run an async activity, or what :meth:`run` returned, to its end. Raises only when it is cancelled."""
+        ...
+
+
+Done = Callable[[Sequence[Work]], None]
+
+
+class ActivityExecutor(Protocol):
+    """Runs units of work; opened, used and closed on one event loop."""
+
+    def open(self, done: Done) -> None:
+        """Get ready; ``done`` is called on the running loop with finished units, in order of finishing."""
+        ...
+
+    def submit(self, work: Work) -> None:
+        """Begin a unit."""
+        ...
+
+    async def close(self) -> None:
+        """Hand nothing back any more, cancel async units, and let threads go when their unit ends."""
+        ...
+
+
+class _Handover(Generic[T]):
+    """Carries items to a loop, all that gathered since the last time in one call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[list[T]], None]) -> None:
+        self._loop = loop
+        self._deliver = deliver
+        self._items: deque[T] = deque()
+        self._signalled = False
+        self.is_open = True
+
+    def put(self, item: T) -> None:
+        """Hand an item over, from any thread."""
+        self._items.append(item)
+        if not self._signalled:
+            self._signalled = True
+            try:
+                self._loop.call_soon_threadsafe(self._arrived)
+            except RuntimeError:  # the loop is closed: nobody waits for the item any more
+                self.is_open = False
+
+    def put_here(self, item: T) -> None:
+        """Hand an item over, on the loop itself."""
+        self._items.append(item)
+        if not self._signalled:
+            self._signalled = True
+            self._loop.call_soon(self._arrived)
+
+    def _arrived(self) -> None:
+        # Lowered first: an item that comes from now on signals again, one that came before is taken below.
+        self._signalled = False
+        items: list[T] = []
+        while self._items:
+            items.append(self._items.popleft())
+        if items and self.is_open:
+            self._deliver(items)
+
+
+Entry = tuple[Work, Awaitable[Any] | None]
+
+
+class _LoopRunner:
+    """Runs units as tasks of one loop; used on that loop only."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, finished: Callable[[Work], None]) -> None:
+        self._loop = loop
+        self._finished = finished
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._count = 0
+
+    def begin(self, entries: Sequence[Entry]) -> None:
+        """Start units, each in a context of its own."""
+        for work, awaitable in entries:
+            self._count += 1
+            self._tasks[self._count] = self._loop.create_task(self._run(self._count, work, awaitable))
+
+    async def _run(self, number: int, work: Work, awaitable: Awaitable[Any] | None) -> None:
+        try:
+            if awaitable is None and not work.is_async:
+                awaitable = work.run()
+            if awaitable is not None or work.is_async:
+                await work.run_async(awaitable)
+            self._finished(work)
+        finally:
+            self._tasks.pop(number, None)
+
+    async def cancel(self) -> None:
+        """Cancel what runs and wait a moment for it to end."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_WAIT_S)
+
+
+class InlineExecutor:
+    """Runs every unit, sync ones too, as a task of the engine's loop: for the simulator, where time is virtual."""
+
+    def __init__(self) -> None:
+        self._finished: _Handover[Work] | None = None
+        self._runner: _LoopRunner | None = None
+
+    def open(self, done: Done) -> None:
+        loop = asyncio.get_running_loop()
+        self._finished = _Handover(loop, done)
+        self._runner = _LoopRunner(loop, self._finished.put_here)
+
+    def submit(self, work: Work) -> None:
+        assert self._runner is not None, "the executor is not open"
+        self._runner.begin(((work, None),))
+
+    async def close(self) -> None:
+        if self._runner is not None and self._finished is not None:
+            self._finished.is_open = False
+            await self._runner.cancel()
+
+
+class ThreadExecutor:
+    """Runs sync units in daemon threads, at most ``threads_max``, and async ones on an event loop.
+
+    ``async_loop`` is where async activities run: another thread's running loop, or (``None``) the engine's own, for an
+    engine that shares its loop with user code. Threads are started when work waits, and stay.
+    """
+
+    def __init__(self, threads_max: int, *, async_loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._threads_max = threads_max
+        self._async_loop = async_loop
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._threads = 0
+        self._in_threads = 0
+        self._done: Done | None = None
+        self._finished: _Handover[Work] | None = None
+        self._runner: _LoopRunner | None = None
+        self._to_loop: _Handover[Entry] | None = None
+
+    def open(self, done: Done) -> None:
+        loop = asyncio.get_running_loop()
+        self._done = done
+        self._finished = _Handover(loop, self._deliver)
+        is_own = self._async_loop is None or self._async_loop is loop
+        target = loop if self._async_loop is None else self._async_loop
+        self._runner = _LoopRunner(target, self._finished.put_here if is_own else self._finished.put)
+        self._to_loop = _Handover(target, self._runner.begin)
+        self._async_loop = target
+
+    def submit(self, work: Work) -> None:
+        if work.is_async:
+            self._submit_async(work)
+            return
+        self._in_threads += 1
+        self._queue.put(work)
+        if self._in_threads > self._threads and self._threads < self._threads_max:
+            self._threads += 1
+            name = f"durabletask-activity-{self._threads}"
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    async def close(self) -> None:
+        if self._finished is None or self._runner is None or self._async_loop is None:
+            return
+        self._finished.is_open = False
+        for _ in range(self._threads):
+            self._queue.put(None)
+        self._threads = 0
+        loop = self._async_loop
+        if loop is asyncio.get_running_loop():
+            await self._runner.cancel()
+        elif loop.is_running():
+            ending = asyncio.run_coroutine_threadsafe(self._runner.cancel(), loop)
+            await asyncio.wait([asyncio.wrap_future(ending)], timeout=2 * _CANCEL_WAIT_S)
+
+    def _submit_async(self, work: Work) -> None:
+        assert self._runner is not None and self._to_loop is not None, "the executor is not open"
+        if self._async_loop is asyncio.get_running_loop():
+            self._runner.begin(((work, None),))
+        else:
+            self._to_loop.put((work, None))
+
+    def _deliver(self, works: list[Work]) -> None:
+        assert self._done is not None
+        self._in_threads -= sum(not work.is_async for work in works)
+        self._done(works)
+
+    def _serve(self) -> None:
+        """Be one thread of the pool."""
+        finished, to_loop = self._finished, self._to_loop
+        assert finished is not None and to_loop is not None
+        while (work := self._queue.get()) is not None:
+            # An empty context each time: nothing an activity sets reaches the next one.
+            awaitable = Context().run(work.run)
+            if awaitable is None:
+                finished.put(work)
+            else:
+                to_loop.put((work, awaitable))
+            del work, awaitable

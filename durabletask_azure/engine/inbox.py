@@ -1,0 +1,98 @@
+"""What a partition still has to do: received messages in order, and instances that need a turn without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from durabletask_azure.core.messages import Inbound
+from durabletask_azure.ports import Delivery
+
+__all__ = ["Inbox", "Item", "Open"]
+
+
+@dataclass(slots=True)
+class Open:
+    """A broker message that is not completed yet: ``left`` of its messages are not committed."""
+
+    delivery: Delivery
+    left: int
+
+
+@dataclass(slots=True)
+class Item:
+    """One message of a delivery for one instance; without a message, a nudge: look what is due there."""
+
+    order: int
+    instance_id: str
+    inbound: Inbound | None = None
+    origin: Open | None = None
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether the item came in a delivery: only those can be poison."""
+        return self.origin is not None
+
+
+class Inbox:
+    """Items in order of arrival; those given back come before later ones again."""
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._nudges: dict[str, None] = {}
+        self._order = 0
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """Append the messages of readable deliveries."""
+        for delivery in deliveries:
+            origin = Open(delivery, len(delivery.messages))
+            for message in delivery.messages:
+                self._order += 1
+                inbound = Inbound(
+                    message=message, enqueued_at=delivery.enqueued_at, delivery_count=delivery.delivery_count
+                )
+                self._items.append(Item(self._order, message.instance_id, inbound, origin))
+        if self._items:
+            self._filled.set()
+
+    def nudge(self, instance_id: str) -> None:
+        """Ask for a turn of an instance without a message; once is enough until it is taken."""
+        if instance_id not in self._nudges:
+            self._nudges[instance_id] = None
+            self._order += 1
+            self._items.append(Item(self._order, instance_id))
+            self._filled.set()
+
+    def give_back(self, items: Iterable[Item]) -> None:
+        """Put items back in front, in their old order."""
+        self._items = deque(sorted([*items, *self._items], key=lambda item: item.order))
+        if self._items:
+            self._filled.set()
+
+    def take(self, count_max: int) -> list[Item]:
+        """Take the first items, at most ``count_max``."""
+        items: list[Item] = []
+        while self._items and len(items) < count_max:
+            item = self._items.popleft()
+            if item.inbound is None:
+                self._nudges.pop(item.instance_id, None)
+            items.append(item)
+        if not self._items:
+            self._filled.clear()
+        return items
+
+    def wake(self) -> None:
+        """Make a waiter look around."""
+        self._filled.set()
+
+    async def wait(self) -> None:
+        """Wait until there is an item, or somebody calls :meth:`wake`."""
+        await self._filled.wait()
+        if not self._items:
+            self._filled.clear()

@@ -1,0 +1,228 @@
+"""What clients read: the state of instances, their histories, and pages of them.
+
+Reading needs no owner: rows are consistent as committed. Spilled values are fetched here, so what is handed out holds
+text only. Listing reads no history; it goes through the partitions in order, and each by instance id (DESIGN 5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import msgspec
+
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import HistoryEvent, decode_events, payload_refs
+from durabletask_azure.core.partitioning import partition_of
+from durabletask_azure.core.payloads import BlobRef, Payload, resolve
+from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.engine.attempts import retried
+from durabletask_azure.errors import ConfigurationError, HubUnavailableError, OrchestrationNotFoundError
+from durabletask_azure.ports import HubPorts, InstanceFilter, StoredInstance
+from durabletask_azure.settings import Settings
+
+__all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory"]
+
+_FETCHES_MAX = 16
+_HISTORY_TRIES = 5
+_failure_decoder = msgspec.json.Decoder(FailureDetails)
+_tags_decoder = msgspec.json.Decoder(dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """An instance row with its values as text; ``input`` and ``output`` are ``None`` when they were not asked for."""
+
+    row: InstanceRow
+    input: str | None
+    output: str | None
+    custom_status: str | None
+    failure: FailureDetails | None
+    tags: dict[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePage:
+    """Some instances and the token of the next page (``None``: there is none)."""
+
+    rows: Sequence[InstanceRow]
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedHistory:
+    """The events of one execution and, by name, the text of every spilled value they refer to."""
+
+    events: Sequence[HistoryEvent]
+    loaded: dict[str, str]
+
+
+class InstanceReader:
+    """Reads the instances of a hub."""
+
+    def __init__(self, ports: HubPorts, settings: Settings) -> None:
+        self._ports = ports
+        self._settings = settings
+
+    def partition_of(self, instance_id: str) -> int:
+        """Return the partition that owns an instance."""
+        return partition_of(instance_id, self._ports.info.partitions)
+
+    async def stored(self, instance_id: str) -> StoredInstance | None:
+        """Return an instance's row and ETag, ``None`` if there is no such instance."""
+        partition = self.partition_of(instance_id)
+        store = self._ports.store
+        return await retried(
+            lambda: store.read_instance(partition, instance_id), self._ports.clock, self._settings.send_retry_s_max
+        )
+
+    async def state(self, instance_id: str, *, fetch_payloads: bool) -> InstanceReport | None:
+        """Return the state of an instance, ``None`` if there is no such instance.
+
+        Raises:
+            PayloadMissingError: a spilled value is gone or damaged.
+        """
+        stored = await self.stored(instance_id)
+        return None if stored is None else await self.report(stored.row, fetch_payloads=fetch_payloads)
+
+    async def report(self, row: InstanceRow, *, fetch_payloads: bool) -> InstanceReport:
+        """Return a row with its values as text; errors as :meth:`state`."""
+        wanted: list[Payload] = [row.custom_status, row.tags]
+        if isinstance(row.failure, BlobRef):
+            wanted.append(row.failure)
+        if fetch_payloads:
+            wanted += [row.input, row.output]
+        loaded = await self._load(value for value in wanted if isinstance(value, BlobRef))
+        failure, tags = row.failure, resolve(row.tags, loaded)
+        if isinstance(failure, BlobRef):
+            failure = _failure_decoder.decode(cast(str, resolve(failure, loaded)))
+        return InstanceReport(
+            row=row,
+            input=resolve(row.input, loaded) if fetch_payloads else None,
+            output=resolve(row.output, loaded) if fetch_payloads else None,
+            custom_status=resolve(row.custom_status, loaded),
+            failure=failure,
+            tags=None if tags is None else _tags_decoder.decode(tags),
+        )
+
+    async def history(self, instance_id: str, execution_id: str | None = None) -> ResolvedHistory:
+        """Return the history of an instance's current execution, or of an earlier one that is still kept.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance, or its execution is not kept.
+            PayloadMissingError: a spilled value is gone or damaged.
+            HubUnavailableError: the instance changed too fast to be read.
+        """
+        events = await self.events(instance_id, execution_id)
+        return ResolvedHistory(events, await self._load(payload_refs(events)))
+
+    async def events(self, instance_id: str, execution_id: str | None = None) -> list[HistoryEvent]:
+        """Return the events :meth:`history` returns, their spilled values as references."""
+        failure: HubUnavailableError | None = None
+        for _ in range(_HISTORY_TRIES):
+            stored = await self.stored(instance_id)
+            if stored is None:
+                raise OrchestrationNotFoundError(f"there is no orchestration instance {instance_id!r}")
+            row = stored.row
+            execution, count, tail = row.execution_id, row.segments, row.tail
+            if execution_id not in (None, execution):
+                past = next((past for past in row.past if past.execution_id == execution_id), None)
+                if past is None or not past.readable:
+                    raise OrchestrationNotFoundError(
+                        f"the orchestration instance {instance_id!r} keeps no history of an execution {execution_id!r}"
+                    )
+                execution, count, tail = past.execution_id, past.segments, b""
+            try:
+                segments = await self._segments(instance_id, execution, count)
+            except HubUnavailableError as error:
+                failure = error  # the row was of a moment ago: a purge or a newer execution took its segments away
+                continue
+            return decode_events(segments + tail)
+        assert failure is not None
+        raise failure
+
+    async def page(self, where: InstanceFilter, *, count_max: int, token: str | None) -> InstancePage:
+        """Return up to ``count_max`` instances from all partitions, each partition's in order of id.
+
+        Raises:
+            ConfigurationError: the token is not one of this query's.
+        """
+        partition, inner = _read_token(token, self._ports.info.partitions)
+        rows: list[InstanceRow] = []
+        while partition < self._ports.info.partitions:
+            found = await self._query(partition, where, count_max - len(rows), inner)
+            rows.extend(found.rows)
+            inner = found.token
+            if inner is None:
+                partition += 1
+            if len(rows) >= count_max:
+                break
+        last = partition >= self._ports.info.partitions
+        return InstancePage(rows, None if last else _write_token(partition, inner))
+
+    async def all(self, where: InstanceFilter, *, page_size: int) -> AsyncIterator[Sequence[InstanceRow]]:
+        """Yield every instance that fits, page by page."""
+        for partition in range(self._ports.info.partitions):
+            token: str | None = None
+            while True:
+                found = await self._query(partition, where, page_size, token)
+                if found.rows:
+                    yield found.rows
+                token = found.token
+                if token is None:
+                    break
+
+    async def reports(self, rows: Sequence[InstanceRow], *, fetch_payloads: bool) -> list[InstanceReport]:
+        """Return :meth:`report` of each row, in order."""
+        return [await self.report(row, fetch_payloads=fetch_payloads) for row in rows]
+
+    async def _query(
+        self, partition: int, where: InstanceFilter, count_max: int, token: str | None
+    ) -> InstancePage:
+        count_max = max(1, min(count_max, self._settings.page_size_max))
+        store = self._ports.store
+        found = await retried(
+            lambda: store.query(partition, where, count_max=count_max, token=token),
+            self._ports.clock,
+            self._settings.send_retry_s_max,
+        )
+        return InstancePage(found.rows, found.token)
+
+    async def _segments(self, instance_id: str, execution_id: str, count: int) -> bytes:
+        if not count:
+            return b""
+        return await self._ports.store.read_segments(
+            self.partition_of(instance_id), instance_id, execution_id, count
+        )
+
+    async def _load(self, refs: Iterable[BlobRef]) -> dict[str, str]:
+        wanted = {ref.name: ref for ref in refs}
+        if not wanted:
+            return {}
+        places = asyncio.Semaphore(_FETCHES_MAX)
+        payloads = self._ports.payloads
+
+        async def fetch(ref: BlobRef) -> str:
+            async with places:
+                data = await retried(
+                    lambda: payloads.get(ref.name, ref.size), self._ports.clock, self._settings.send_retry_s_max
+                )
+                return data.decode()
+
+        texts = await asyncio.gather(*(fetch(ref) for ref in wanted.values()))
+        return dict(zip(wanted, texts, strict=True))
+
+
+def _write_token(partition: int, inner: str | None) -> str:
+    return f"{partition}:{inner}" if inner is not None else f"{partition}"
+
+
+def _read_token(token: str | None, partitions: int) -> tuple[int, str | None]:
+    if token is None:
+        return 0, None
+    number, colon, inner = token.partition(":")
+    if not number.isascii() or not number.isdigit() or int(number) >= partitions:
+        raise ConfigurationError(f"{token!r} is not a continuation token of this query")
+    return int(number), inner if colon else None

@@ -1,0 +1,125 @@
+"""Brings instances and their spilled values from storage, as far as a turn needs them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import HistoryEvent, payload_refs
+from durabletask_azure.core.instance import Instance
+from durabletask_azure.core.messages import (
+    FailInstance,
+    Message,
+    PurgeInstance,
+    ReplaceInstance,
+    StartInstance,
+)
+from durabletask_azure.core.payloads import BlobRef
+from durabletask_azure.engine.counters import Counters
+from durabletask_azure.engine.retrying import patiently
+from durabletask_azure.errors import PayloadMissingError
+from durabletask_azure.ports import HubPorts, StoredInstance
+from durabletask_azure.settings import Settings
+
+__all__ = ["Loader", "UnreadableRowError"]
+
+T = TypeVar("T")
+_log = logging.getLogger("durabletask_azure.engine.loader")
+
+
+class UnreadableRowError(Exception):
+    """A row or its history cannot be decoded: written by a newer version, or damaged."""
+
+
+class Loader:
+    """Reads for one partition owner, patiently, as long as it owns the partition."""
+
+    def __init__(
+        self,
+        ports: HubPorts,
+        settings: Settings,
+        counters: Counters,
+        *,
+        partition: int,
+        keep_going: Callable[[], bool],
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._counters = counters
+        self._partition = partition
+        self._keep_going = keep_going
+
+    async def instance(self, instance_id: str) -> Instance:
+        """Return the instance as storage has it, absent ones too.
+
+        Raises:
+            UnreadableRowError: it cannot be decoded.
+            PartitionLostError: the partition was given up while waiting for storage.
+        """
+        self._counters.instances_loaded += 1
+        return await self._patiently(f"loading instance {instance_id!r}", lambda: self._read(instance_id))
+
+    async def _read(self, instance_id: str) -> Instance:
+        store = self._ports.store
+        try:
+            stored = await store.read_instance(self._partition, instance_id)
+            if stored is None:
+                return Instance(instance_id, await store.read_tombstone(self._partition, instance_id))
+            return Instance.load(stored.row, stored.etag, await self._segments(stored))
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            raise UnreadableRowError(f"instance {instance_id!r} cannot be read: {error}") from error
+
+    async def _segments(self, stored: StoredInstance) -> bytes:
+        row = stored.row
+        if not row.segments:
+            return b""
+        return await self._ports.store.read_segments(
+            self._partition, row.instance_id, row.execution_id, row.segments
+        )
+
+    async def values(
+        self, instance: Instance, messages: Sequence[Message]
+    ) -> tuple[dict[str, str], FailureDetails | None]:
+        """Return the spilled values a turn needs, by name; and, if one is lost for good, the failure that makes."""
+        refs = needed_refs(instance, messages)
+        if not refs:
+            return {}, None
+        loaded: dict[str, str] = {}
+        try:
+            for name, ref in {ref.name: ref for ref in refs}.items():
+                self._counters.payloads_got += 1
+                data = await self._patiently(f"reading payload {name}", lambda ref=ref: self._get(ref))
+                loaded[name] = data.decode()
+        except (PayloadMissingError, UnicodeDecodeError) as error:
+            _log.error("instance %r: %s", instance.instance_id, error)
+            return loaded, FailureDetails(message=str(error), error_type="PayloadMissingError")
+        return loaded, None
+
+    async def _get(self, ref: BlobRef) -> bytes:
+        return await self._ports.payloads.get(ref.name, ref.size)
+
+    async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(self._ports.clock, self._settings, what, call, keep_going=self._keep_going)
+
+
+def needed_refs(instance: Instance, messages: Iterable[Message]) -> list[BlobRef]:
+    """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
+    events: list[HistoryEvent] = []
+    row = instance.row
+    if instance.cold:
+        events.extend(instance.cold)
+    refs: list[BlobRef] = []
+    for message in (*messages, *(row.kept if row else ())):
+        body = message.body
+        if isinstance(body, ReplaceInstance):
+            events.append(body.start)
+        elif not isinstance(body, (StartInstance, PurgeInstance, FailInstance)):
+            events.append(body)
+    refs.extend(payload_refs(events))
+    if row is not None and instance.state.started is None:
+        refs.extend(value for value in (row.input, row.tags) if isinstance(value, BlobRef))
+    return refs

@@ -1,0 +1,195 @@
+"""Every error this package raises on purpose, as one tree.
+
+    DurableTaskError
+    ├── OrchestrationError                      what goes wrong with an orchestration or its tasks
+    │   ├── TaskFailedError                     an awaited activity or sub-orchestration failed
+    │   ├── OrchestrationFailedError            a client asked for the result of a failed orchestration
+    │   ├── TaskCancelledError                  the result of a cancelled task was asked for
+    │   ├── NonDeterminismError                 replay met other actions than the history records
+    │   ├── OrchestrationStateError             an operation does not fit the state the orchestration is in
+    │   ├── OrchestrationNotFoundError          there is no such instance
+    │   ├── OrchestrationAlreadyExistsError     the instance id is taken
+    │   ├── OrchestratorNotRegisteredError      no orchestrator of that name is registered
+    │   ├── ActivityNotRegisteredError          no activity of that name is registered
+    │   ├── NonRetriableError                   raised by user code: a retry policy must not retry this
+    │   └── SerializationError                  a value cannot be turned into JSON, or not back into its type
+    ├── TaskHubError                            what goes wrong with the hub that carries them
+    │   ├── PartitionLostError                  another worker owns the partition now
+    │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
+    │   ├── ThrottledError                      the service asks to come back later
+    │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
+    │   ├── PayloadTooLargeError                a value is over the payload cap
+    │   ├── PayloadMissingError                 a spilled value is gone or damaged
+    │   └── QueueFullError                      a queue is at its size limit
+    └── ConfigurationError                      a setting, name or argument is not allowed; says what is
+        ├── InvalidQueueSizeError               a queue size other than 1024, 2048, 3072, 4096 or 5120 MB
+        └── SchemaVersionError                  the hub was written by a newer version of this package
+
+Names shared with Microsoft's ``durabletask`` package mean the same here. Errors that adapters meet in an SDK are
+translated at the edge with ``raise ... from``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durabletask_azure.core.failures import FailureDetails
+
+__all__ = [
+    "ActivityNotRegisteredError",
+    "CommitRefusedError",
+    "ConfigurationError",
+    "DurableTaskError",
+    "HubUnavailableError",
+    "InvalidQueueSizeError",
+    "NonDeterminismError",
+    "NonRetriableError",
+    "OrchestrationAlreadyExistsError",
+    "OrchestrationError",
+    "OrchestrationFailedError",
+    "OrchestrationNotFoundError",
+    "OrchestrationStateError",
+    "OrchestratorNotRegisteredError",
+    "PartitionLostError",
+    "PayloadMissingError",
+    "PayloadTooLargeError",
+    "QueueFullError",
+    "SchemaVersionError",
+    "SerializationError",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "TaskHubError",
+    "ThrottledError",
+]
+
+
+class DurableTaskError(Exception):
+    """The root of every error this package raises on purpose."""
+
+
+class OrchestrationError(DurableTaskError):
+    """Something went wrong with an orchestration or one of its tasks."""
+
+
+class TaskFailedError(OrchestrationError):
+    """An activity or sub-orchestration that an orchestrator awaited has failed.
+
+    ``details`` holds the recorded failure: type, message, stack trace, inner failure and custom properties.
+    """
+
+    def __init__(self, message: str, details: FailureDetails) -> None:
+        super().__init__(message)
+        self._details = details
+
+    @property
+    def details(self) -> FailureDetails:
+        """The recorded failure of the task."""
+        return self._details
+
+
+class OrchestrationFailedError(OrchestrationError):
+    """The orchestration whose result was asked for has failed."""
+
+    def __init__(self, message: str, failure_details: FailureDetails) -> None:
+        super().__init__(message)
+        self._failure_details = failure_details
+
+    @property
+    def failure_details(self) -> FailureDetails:
+        """The recorded failure of the orchestration."""
+        return self._failure_details
+
+
+class TaskCancelledError(OrchestrationError):
+    """The result of a cancelled durable task was asked for."""
+
+
+class NonDeterminismError(OrchestrationError):
+    """Replay met other actions than the history records: the orchestrator's code changed or is not deterministic."""
+
+
+class OrchestrationStateError(OrchestrationError):
+    """The operation does not fit the state the orchestration is in."""
+
+
+class OrchestrationNotFoundError(OrchestrationError):
+    """There is no orchestration instance of that id."""
+
+
+class OrchestrationAlreadyExistsError(OrchestrationError):
+    """An orchestration instance of that id exists, and the id-reuse policy does not allow to replace it."""
+
+
+class OrchestratorNotRegisteredError(OrchestrationError, ValueError):
+    """No orchestrator of that name is registered with the worker."""
+
+
+class ActivityNotRegisteredError(OrchestrationError, ValueError):
+    """No activity of that name is registered with the worker."""
+
+
+class NonRetriableError(OrchestrationError):
+    """Raised by an activity or orchestrator whose failure no retry policy shall retry."""
+
+
+class SerializationError(OrchestrationError, TypeError):
+    """A value cannot be turned into JSON, or JSON not into the annotated type."""
+
+
+class TaskHubError(DurableTaskError):
+    """Something went wrong with the task hub that carries the work."""
+
+
+class PartitionLostError(TaskHubError):
+    """Another worker owns the partition: everything held of it must be dropped."""
+
+
+class CommitRefusedError(TaskHubError):
+    """The store refused a commit whose fence was good.
+
+    ``row_key`` names the offending row where the store said which (``None`` if it did not), and ``conflict`` is true
+    if that row's ETag did not match or an inserted row existed (412, 409), false for everything else (too large, bad).
+    """
+
+    def __init__(self, message: str, *, row_key: str | None = None, conflict: bool = False) -> None:
+        super().__init__(message)
+        self.row_key = row_key
+        self.conflict = conflict
+
+
+class ThrottledError(TaskHubError):
+    """The service asks to come back later; ``retry_after`` is how long it said, if it did."""
+
+    def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class HubUnavailableError(TaskHubError):
+    """The service cannot be reached, failed, or did not answer: the call may or may not have taken effect."""
+
+
+class PayloadTooLargeError(TaskHubError, ValueError):
+    """A value is larger than ``Settings.payload_bytes_max``."""
+
+
+class PayloadMissingError(TaskHubError):
+    """A spilled value is gone from the payload store, or not what was written."""
+
+
+class QueueFullError(TaskHubError):
+    """A queue has reached its size limit."""
+
+
+class ConfigurationError(DurableTaskError, ValueError):
+    """A setting, name or argument is not allowed; the message names what is."""
+
+
+class InvalidQueueSizeError(ConfigurationError):
+    """A Service Bus queue size other than 1024, 2048, 3072, 4096 or 5120 MB."""
+
+
+class SchemaVersionError(ConfigurationError):
+    """The task hub carries a schema version that this version of the package does not know."""

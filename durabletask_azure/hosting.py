@@ -1,0 +1,222 @@
+"""Where a hub lives in this process: one background thread with an event loop, shared by its workers and clients.
+
+User code never runs on that thread, so it cannot block locks or queues. Synchronous calls wait for a coroutine there,
+asynchronous ones await it from the caller's own loop. The thread starts with the first call and ends with ``close``,
+with the ``with`` block, when the hub is collected, or with the interpreter. Which ports a hub has is ``hub.py``'s
+business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from durabletask_azure.errors import ConfigurationError, HubUnavailableError
+from durabletask_azure.ports import HubPorts
+from durabletask_azure.settings import Settings
+
+__all__ = ["EngineThread", "HubHost"]
+
+T = TypeVar("T")
+Call = Callable[[], Coroutine[Any, Any, T]]
+"""Makes the coroutine to run on the hub's thread; a call that is refused makes none."""
+
+_JOIN_S = 10.0
+
+
+class EngineThread:
+    """A daemon thread that runs an event loop; started by the first call."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is another process than the one that made the thread."""
+        return os.getpid() != self._pid
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on this thread."""
+        return self._thread is threading.current_thread()
+
+    def submit(self, call: Call[T]) -> concurrent.futures.Future[T]:
+        """Start a coroutine on the thread and return the future of its result.
+
+        Raises:
+            ConfigurationError: the hub is closed, or belongs to the process this one was forked from.
+        """
+        if self.is_forked:
+            raise ConfigurationError(
+                f"this task hub was opened by process {self._pid}; open it again in process {os.getpid()}:"
+                " threads and locks do not survive a fork"
+            )
+        with self._lock:
+            return asyncio.run_coroutine_threadsafe(call(), self._started())
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the thread's running loop. Raises ``ConfigurationError`` as :meth:`submit`."""
+        with self._lock:
+            return self._started()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._closed:
+            raise ConfigurationError("this task hub is closed; open it again")
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
+            self._thread.start()
+        return self._loop
+
+    def close(self) -> None:
+        """Cancel what still runs, end the thread and wait for it; closing twice is harmless."""
+        with self._lock:
+            self._closed = True
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None or self.is_forked:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(loop.stop)
+        if not self.is_current:
+            thread.join(_JOIN_S)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        try:
+            tasks = asyncio.all_tasks(loop)
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+class HubHost:
+    """An open hub in this process: its ports, its settings, and the thread they are used on."""
+
+    def __init__(self, ports: HubPorts, settings: Settings, name: str) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._name = name
+        self._thread = EngineThread(f"durabletask-azure {name}")
+        self._tenants: dict[object, Call[None]] = {}
+        self._finalizer = weakref.finalize(self, _close_quietly, self._thread, ports)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name}>"
+
+    @property
+    def ports(self) -> HubPorts:
+        """The hub's ports; only for use on the hub's own thread."""
+        return self._ports
+
+    @property
+    def settings(self) -> Settings:
+        """The hub's limits and defaults."""
+        return self._settings
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the hub was closed."""
+        return not self._finalizer.alive
+
+    def run(self, call: Call[T]) -> T:
+        """Run a coroutine on the hub's thread and wait for its result.
+
+        Raises:
+            RuntimeError: called on the hub's own thread, which would wait for itself.
+            ConfigurationError: the hub is closed or was forked. HubUnavailableError: it was closed meanwhile.
+        """
+        if self._thread.is_current:
+            raise RuntimeError("a synchronous call on the hub's own thread would wait for itself for ever")
+        future = self._thread.submit(call)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise HubUnavailableError("the task hub was closed while a call was under way") from None
+        except BaseException:
+            # Ctrl-C while waiting: the call is not wanted any more. Nothing happens if it raised by itself.
+            future.cancel()
+            raise
+
+    async def arun(self, call: Call[T]) -> T:
+        """Run a coroutine on the hub's thread and await its result; cancelling the caller cancels it. Errors as
+        :meth:`run`."""
+        future = self._thread.submit(call)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            raise HubUnavailableError("the task hub was closed while a call was under way") from None
+
+    def enter(self, tenant: object, leave: Call[None]) -> None:
+        """Have ``leave()`` run before the hub closes: a worker stops, so that its running activities can end."""
+        self._tenants[tenant] = leave
+
+    def leave(self, tenant: object) -> None:
+        """Forget a tenant."""
+        self._tenants.pop(tenant, None)
+
+    def close(self) -> None:
+        """Stop the hub's workers in this process, close its files and end its thread. Closing twice is harmless."""
+        if not self.is_closed and not self._thread.is_forked:
+            for tenant, leave in list(self._tenants.items()):
+                self.run(leave)
+                self.leave(tenant)
+        self._finalizer()
+
+    async def aclose(self) -> None:
+        """Close without blocking the caller's event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _close_quietly(thread: EngineThread, ports: HubPorts) -> None:
+    """Close ports and thread; runs once, possibly when the interpreter ends or on any thread that collects garbage."""
+    if thread.is_forked:
+        return
+    close = ports.close
+    if close is not None and not thread.is_current:
+
+        async def close_ports() -> None:
+            await close()
+
+        with contextlib.suppress(ConfigurationError, concurrent.futures.CancelledError, TimeoutError):
+            thread.submit(close_ports).result(_JOIN_S)
+    thread.close()

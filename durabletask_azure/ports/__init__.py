@@ -1,0 +1,58 @@
+"""What the engine needs from a hub, as small protocols; their docstrings are the contract every adapter is tested by.
+
+All methods are coroutines of the engine's event loop and may be called from several of its tasks at once, unless said
+otherwise. Adapters raise only errors of ``durabletask_azure.errors``:
+
+* ``ThrottledError``: nothing happened; come back after ``retry_after``.
+* ``HubUnavailableError``: the call may or may not have taken effect. Every call is made so that repeating it is safe.
+* what else a method names.
+"""
+
+from durabletask_azure.ports.clock import Clock
+from durabletask_azure.ports.hub import HubInfo, HubPorts, TransactionLimits
+from durabletask_azure.ports.membership import Membership, WorkerRow
+from durabletask_azure.ports.payloads import PayloadStore
+from durabletask_azure.ports.queues import (
+    ActivityDelivery,
+    ActivityQueue,
+    DeadLetter,
+    Delivery,
+    Interruptible,
+    OrchestrationQueue,
+    PartitionSession,
+)
+from durabletask_azure.ports.store import (
+    AtomicPlans,
+    ChangeSignal,
+    InstanceFilter,
+    InstancePage,
+    PartitionStore,
+    Receipt,
+    StoredInstance,
+    StoredLock,
+)
+
+__all__ = [
+    "ActivityDelivery",
+    "ActivityQueue",
+    "AtomicPlans",
+    "ChangeSignal",
+    "Clock",
+    "DeadLetter",
+    "Delivery",
+    "HubInfo",
+    "HubPorts",
+    "InstanceFilter",
+    "InstancePage",
+    "Interruptible",
+    "Membership",
+    "OrchestrationQueue",
+    "PartitionSession",
+    "PartitionStore",
+    "PayloadStore",
+    "Receipt",
+    "StoredInstance",
+    "StoredLock",
+    "TransactionLimits",
+    "WorkerRow",
+]

@@ -1,0 +1,182 @@
+"""What clients ask for and get: states, queries, pages, and the results of a purge.
+
+Times in a state are UTC without a time zone, as Microsoft's ``durabletask`` has them; times given without a zone mean
+UTC, others are converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Generic, TypeVar, overload
+
+from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.history import RuntimeStatus
+from durabletask_azure.engine.instances import InstanceReport
+from durabletask_azure.errors import OrchestrationFailedError
+
+__all__ = [
+    "OrchestrationQuery",
+    "OrchestrationState",
+    "OrchestrationStatus",
+    "Page",
+    "PurgeInstancesResult",
+    "aware_utc",
+    "state_of",
+    "stored_statuses",
+]
+
+T = TypeVar("T")
+_CONVERTER = JsonDataConverter()
+
+
+class OrchestrationStatus(Enum):
+    """The status of an orchestration instance; the numbers are those of the Durable Task protocol."""
+
+    RUNNING = 0
+    COMPLETED = 1
+    FAILED = 3
+    TERMINATED = 5
+    CONTINUED_AS_NEW = 2
+    PENDING = 6
+    SUSPENDED = 7
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass
+class OrchestrationState:
+    """An orchestration instance as it was when asked.
+
+    The serialised values are JSON text, ``None`` where there is no value or it was not fetched. Beyond what Microsoft's
+    package has: ``pending_reason`` says why a PENDING instance does not start.
+    """
+
+    instance_id: str
+    name: str
+    runtime_status: OrchestrationStatus
+    created_at: datetime
+    last_updated_at: datetime
+    serialized_input: str | None
+    serialized_output: str | None
+    serialized_custom_status: str | None
+    failure_details: FailureDetails | None
+    _data_converter: DataConverter = field(default=_CONVERTER, compare=False, repr=False)
+    execution_id: str = ""
+    version: str | None = None
+    tags: dict[str, str] | None = None
+    parent_instance_id: str | None = None
+    scheduled_start: datetime | None = None
+    completed_at: datetime | None = None
+    pending_reason: str | None = None
+
+    @overload
+    def get_input(self, expected_type: type[T]) -> T | None: ...
+
+    @overload
+    def get_input(self, expected_type: None = ...) -> Any: ...
+
+    def get_input(self, expected_type: type[Any] | None = None) -> Any:
+        """Return the input, rebuilt as ``expected_type`` if one is given. Raises ``SerializationError``."""
+        return self._data_converter.deserialize(self.serialized_input, expected_type)
+
+    @overload
+    def get_output(self, expected_type: type[T]) -> T | None: ...
+
+    @overload
+    def get_output(self, expected_type: None = ...) -> Any: ...
+
+    def get_output(self, expected_type: type[Any] | None = None) -> Any:
+        """Return the output, rebuilt as ``expected_type`` if one is given. Raises ``SerializationError``."""
+        return self._data_converter.deserialize(self.serialized_output, expected_type)
+
+    @overload
+    def get_custom_status(self, expected_type: type[T]) -> T | None: ...
+
+    @overload
+    def get_custom_status(self, expected_type: None = ...) -> Any: ...
+
+    def get_custom_status(self, expected_type: type[Any] | None = None) -> Any:
+        """Return the custom status, rebuilt as ``expected_type`` if one is given. Raises ``SerializationError``."""
+        return self._data_converter.deserialize(self.serialized_custom_status, expected_type)
+
+    def raise_if_failed(self) -> None:
+        """Raise ``OrchestrationFailedError`` with the failure's details if the orchestration has failed."""
+        if self.failure_details is not None:
+            raise OrchestrationFailedError(
+                f"Orchestration '{self.instance_id}' failed: {self.failure_details.message}", self.failure_details
+            )
+
+
+@dataclass
+class OrchestrationQuery:
+    """Which instances to list: created from a time on and before another, of some statuses, by prefix of their id.
+
+    ``max_instance_count`` bounds what one request to the store fetches, as in Microsoft's package: all instances that
+    fit are returned.
+    """
+
+    created_time_from: datetime | None = None
+    created_time_to: datetime | None = None
+    runtime_status: list[OrchestrationStatus] | None = None
+    max_instance_count: int | None = (1 << 31) - 1
+    fetch_inputs_and_outputs: bool = False
+    instance_id_prefix: str | None = None
+
+
+@dataclass
+class PurgeInstancesResult:
+    """How many instances a purge removed, and whether it was carried to its end."""
+
+    deleted_instance_count: int
+    is_complete: bool | None
+
+
+@dataclass
+class Page(Generic[T]):
+    """A page of a listing; ``continuation_token`` asks for the next one, ``None`` means that this was the last."""
+
+    items: list[T]
+    continuation_token: str | None
+
+
+def aware_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; one without a time zone is taken to be UTC already."""
+    return moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
+
+
+def stored_statuses(statuses: Sequence[OrchestrationStatus] | None) -> tuple[RuntimeStatus, ...]:
+    """Return statuses as rows have them."""
+    return tuple(RuntimeStatus[status.name] for status in statuses or ())
+
+
+def state_of(report: InstanceReport, converter: DataConverter) -> OrchestrationState:
+    """Return what a client gets to see of an instance."""
+    row = report.row
+    return OrchestrationState(
+        instance_id=row.instance_id,
+        name=row.name,
+        runtime_status=OrchestrationStatus[row.status.name],
+        created_at=_naive(row.created_at),
+        last_updated_at=_naive(row.updated_at),
+        serialized_input=report.input,
+        serialized_output=report.output,
+        serialized_custom_status=report.custom_status,
+        failure_details=report.failure,
+        _data_converter=converter,
+        execution_id=row.execution_id,
+        version=row.version,
+        tags=report.tags,
+        parent_instance_id=row.parent.instance_id if row.parent is not None else None,
+        scheduled_start=_naive(row.scheduled_start) if row.scheduled_start is not None else None,
+        completed_at=_naive(row.completed_at) if row.completed_at is not None else None,
+        pending_reason=row.reason,
+    )
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)

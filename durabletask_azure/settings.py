@@ -1,0 +1,139 @@
+"""Every limit and default of a task hub, with its unit, in one frozen object.
+
+Sizes are bytes of UTF-8 unless the name says otherwise, times are seconds unless the name says otherwise. Sources of
+the figures: docs/architecture.md, and the service limits of Azure named beside each value that comes from there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from durabletask_azure.errors import ConfigurationError
+
+__all__ = ["Settings"]
+
+_KIB = 1024
+_MIB = 1024 * 1024
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and defaults of a worker or client; pass one to :class:`TaskHub` to change any of them.
+
+    Raises:
+        ConfigurationError: a value is of the wrong type or outside its range; the message names both.
+    """
+
+    # Payloads
+    payload_inline_bytes_max: int = 30 * _KIB
+    """A larger value is kept in the payload store (a Table property ends at 32,768 UTF-16 units)."""
+    payload_bytes_max: int = 10 * _MIB
+    """A larger value is refused."""
+    failure_text_bytes_max: int = 16 * _KIB
+    """Longer exception messages and stack traces are truncated, and say so."""
+
+    # History
+    history_inline_bytes_max: int = 32 * _KIB
+    """History kept inside the instance row; beyond it the events move to a segment row."""
+    segment_bytes_max: int = 256 * _KIB
+    """Target size of one segment row (an entity ends at 1 MiB)."""
+    executions_kept: int = 10
+    """Past executions of an instance (continue-as-new) whose history stays readable."""
+    seen_ids_s: float = 3600.0
+    """How long, by broker time, the id of an applied event is remembered."""
+    seen_ids_max: int = 10_000
+    """Remembered event ids per instance; beyond it new events wait until old ids expire."""
+    pending_bytes_max: int = 24 * _KIB
+    """Messages kept in the row of an instance that cannot run yet; beyond it they are parked."""
+    tombstone_s: float = 24 * 3600.0
+    """How long a purged instance's id refuses late messages."""
+    park_delays_s: tuple[float, ...] = (10.0, 60.0, 600.0)
+    """Delays after which a message for an unknown instance is tried again; then it is dropped."""
+
+    # Partition loop
+    receive_messages_max: int = 200
+    """Broker messages taken into one turn of a partition."""
+    commit_instances_max: int = 50
+    """Instances written by one commit (an entity group transaction ends at 100 rows)."""
+    pipeline_turns_max: int = 2
+    """Turns of a partition that may run ahead of the last finished commit."""
+    unsent_names_max: int = 200
+    """Instances with unsent messages named in the lock row; older ones move to outbox rows."""
+    unsettled_max: int = 1_000
+    """Messages committed but not known completed; when full, a partition stops receiving."""
+    warm_instances_max: int = 2_000
+    """Live orchestrators a worker keeps, over all its partitions."""
+    sweep_s: float = 600.0
+    """How often the owner looks for overdue starts and timers, and lets go of its session."""
+    timer_grace_s: float = 30.0
+    """How long overdue a timer must be before the sweep applies it itself."""
+    timer_cancel_s_min: float = 3600.0
+    """A cancelled timer at least this far away is also removed from the queue."""
+    careful_delivery_count: int = 3
+    """From this delivery count on a message is handled alone."""
+    delivery_count_max: int = 10
+    """After this many deliveries a message is dead-lettered (Microsoft's emulator allows up to 10)."""
+    unregistered_retry_s: float = 30.0
+    """How often the owner retries an instance whose orchestrator it does not know."""
+    turn_warning_s: float = 1.0
+    """An orchestrator that runs longer than this without awaiting is reported."""
+    stall_drop_s: float = 1800.0
+    """A process that stood still for longer drops its partitions before it sends anything."""
+
+    # Sending
+    pack_events_max: int = 64
+    """Events sent to one partition in one broker message."""
+    pack_delay_s: float = 0.005
+    """How long a result may wait for others to the same partition."""
+    send_retry_s_max: float = 30.0
+    """Longest pause between two tries of a send or store call."""
+
+    # Activities
+    activity_concurrency_max: int = 200
+    """Activities running at once in one worker."""
+    activity_threads_max: int = 32
+    """Threads for synchronous activities in one worker."""
+    activity_prefetch_max: int = 100
+    """Activity tasks taken ahead of a free place."""
+
+    # Worker
+    lock_s: float = 30.0
+    """Lock duration asked of the broker for sessions and activity tasks."""
+    heartbeat_s: float = 5.0
+    """How often a worker announces itself; for balancing only, never for safety."""
+    balance_s: float = 1.0
+    """How often a worker compares its share of partitions."""
+    stop_grace_s: float = 20.0
+    """How long a graceful stop waits for running activities."""
+
+    # Clients
+    poll_s_min: float = 0.02
+    poll_s_max: float = 1.0
+    """A waiting client polls after the first, growing to the second, unless woken earlier."""
+    instance_id_chars_max: int = 500
+    """Longest instance id (a Table key ends at 1 KiB, and an id may have to be escaped)."""
+    name_chars_max: int = 250
+    """Longest name of an orchestrator, activity or event."""
+    page_size_max: int = 1_000
+    """Instances returned in one page of a query (the Table service's own limit)."""
+
+    def __post_init__(self) -> None:
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "park_delays_s":
+                if not all(isinstance(delay, (int, float)) and delay > 0 for delay in value):
+                    raise ConfigurationError(
+                        f"park_delays_s must be positive numbers of seconds, not {value!r}"
+                    )
+                continue
+            kinds = (int,) if field.type is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise ConfigurationError(f"{field.name} must be {field.type.__name__}, not {value!r}")
+            least = 0 if field.name in ("executions_kept", "pack_delay_s", "activity_prefetch_max") else 1e-9
+            if value < least:
+                raise ConfigurationError(
+                    f"{field.name} must be at least {'0' if least == 0 else 'above 0'}, not {value!r}"
+                )
+        if self.payload_inline_bytes_max > 32_000:
+            raise ConfigurationError(
+                "payload_inline_bytes_max must be at most 32000: a Table property ends there"
+            )

@@ -1,0 +1,226 @@
+"""Mutants: one rule of the design taken out at a time, to show that the simulator would notice.
+
+Each is a patch of a named seam of the product, applied for one run and undone after it. ``profiles`` are those under
+which it must be caught within ``seeds`` seeds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation import sabotage
+
+__all__ = ["MUTANTS", "Mutant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A patch of one attribute: ``seam`` is ``module:Class.attribute``, ``patch`` makes the new value of the old."""
+
+    name: str
+    breaks: str
+    seam: str
+    patch: Callable[[Any], Any]
+    profiles: tuple[str, ...]
+    seeds: int = 150
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Patch the seam for the duration."""
+        module_name, path = self.seam.split(":")
+        owner: Any = importlib.import_module(module_name)
+        *parents, attribute = path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        original = getattr(owner, attribute)
+        setattr(owner, attribute, self.patch(original))
+        try:
+            yield
+        finally:
+            setattr(owner, attribute, original)
+
+
+_ENGINE = "durabletask_azure.engine"
+_CORE = "durabletask_azure.core"
+_CHAIN = f"{_ENGINE}.chain:CommitChain"
+_OWNER = f"{_ENGINE}.partition:PartitionOwner"
+_COMMITTER = f"{_ENGINE}.committing:Committer"
+_RECOVERY = f"{_ENGINE}.recovery:Recovery"
+_SENDER = f"{_ENGINE}.sender:Sender"
+_ADMISSION = f"{_CORE}.admission:Admission"
+
+_ALL = (
+    Mutant(
+        "no-fence",
+        "commits do not match the lock row's ETag",
+        f"{_CHAIN}._transact",
+        sabotage.no_fence,
+        ("stalls",),
+    ),
+    Mutant(
+        "unfenced-staging",
+        "staged parts do not match the lock row's ETag",
+        f"{_CHAIN}.commit",
+        sabotage.unfenced_staging,
+        ("stalls", "mixed"),
+    ),
+    Mutant(
+        "no-take-over",
+        "rows are read and written without taking the fence over first",
+        f"{_CHAIN}.take_over",
+        sabotage.no_take_over,
+        ("stalls", "crashes"),
+    ),
+    Mutant(
+        "complete-first",
+        "messages are completed before their effect is committed",
+        f"{_OWNER}._take_in",
+        sabotage.complete_first,
+        ("crashes",),
+    ),
+    Mutant(
+        "sent-early",
+        "`sent` covers a commit whose sends are not confirmed",
+        f"{_SENDER}.end",
+        sabotage.sent_early,
+        ("sends", "crashes"),
+    ),
+    Mutant(
+        "no-resend",
+        "a new owner sends nothing again",
+        f"{_RECOVERY}.resume",
+        sabotage.no_resend,
+        ("crashes", "sends"),
+    ),
+    Mutant(
+        "late-resend",
+        "a new owner confirms what it has not sent again",
+        f"{_RECOVERY}.resume",
+        sabotage.late_resend,
+        ("crashes", "sends"),
+    ),
+    Mutant(
+        "send-first",
+        "messages are sent before the commit that causes them",
+        f"{_COMMITTER}._transact",
+        sabotage.send_first,
+        ("crashes", "stalls"),
+    ),
+    Mutant(
+        "no-open-task-check",
+        "a completion counts whether or not its task is open",
+        f"{_ADMISSION}._accept",
+        sabotage.no_open_task_check,
+        ("duplicates", "settles"),
+    ),
+    Mutant(
+        "no-seen-ids",
+        "ids of applied events are not remembered",
+        f"{_CORE}.state:ExecutionState._see",
+        sabotage.forget,
+        ("duplicates", "settles"),
+    ),
+    Mutant(
+        "seen-ids-end-with-the-execution",
+        "continue-as-new forgets the ids of applied events",
+        f"{_CORE}.state:ExecutionState.seen_to_carry",
+        sabotage.nothing_carried,
+        ("duplicates", "settles"),
+        300,
+    ),
+    Mutant(
+        "sequence-watermark",
+        "messages up to the highest sequence number seen are skipped",
+        f"{_OWNER}._take_in",
+        sabotage.sequence_watermark,
+        ("swallow", "recreated"),
+    ),
+    Mutant(
+        "own-commit-is-a-rival",
+        "a refused commit of one's own that landed is taken for a rival's, and its effect for undone",
+        f"{_CHAIN}._has_landed",
+        sabotage.own_commit_is_not_recognised,
+        ("replies",),
+    ),
+    Mutant(
+        "local-clock",
+        "now is the worker's clock, not the broker's",
+        f"{_OWNER}._take_in",
+        sabotage.local_clock,
+        ("clocks",),
+    ),
+    Mutant(
+        "one-blob-name",
+        "values of an execution share a blob name",
+        f"{_CORE}.payloads:payload_name",
+        sabotage.one_blob_name,
+        ("calm", "crashes"),
+        400,
+    ),
+    Mutant(
+        "no-tombstone",
+        "a purged instance leaves nothing that late messages meet",
+        f"{_CORE}.instance:Instance.__init__",
+        sabotage.no_tombstone,
+        ("duplicates",),
+        300,
+    ),
+    Mutant(
+        "continue-drops-unsent",
+        "continue-as-new lets go of what the old execution has not sent",
+        f"{_ADMISSION}.archive",
+        sabotage.archive_as_sent,
+        ("sends", "crashes"),
+        300,
+    ),
+    Mutant(
+        "child-starts-again",
+        "a duplicate of a child's start starts it over",
+        f"{_ADMISSION}._child_start",
+        sabotage.child_starts_again,
+        ("duplicates", "crashes"),
+    ),
+    Mutant(
+        "any-execution",
+        "a message for another execution counts",
+        f"{_ADMISSION}._admit",
+        sabotage.any_execution,
+        ("duplicates", "delays"),
+        300,
+    ),
+    Mutant(
+        "session-kept",
+        "a session is never let go of, so a swallowed message never comes",
+        f"{_OWNER}._take_session_again",
+        sabotage.does_nothing_async,
+        ("swallow",),
+    ),
+    Mutant(
+        "no-sweep",
+        "nobody looks for what is due",
+        f"{_RECOVERY}.sweep",
+        sabotage.does_nothing_async,
+        ("recreated", "mixed"),
+    ),
+    Mutant(
+        "unsent-names-dropped",
+        "names that do not fit the lock row are forgotten",
+        f"{_COMMITTER}._bookkeeping",
+        sabotage.unsent_names_dropped,
+        ("sends", "crashes"),
+        300,
+    ),
+    Mutant(
+        "outbox-not-read",
+        "outbox rows of the last owner are not sent",
+        "tests.simulation.fakes.ports:SimStore.read_outbox",
+        sabotage.nothing_in_the_outbox,
+        ("crashes", "sends"),
+        300,
+    ),
+)
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

@@ -1,0 +1,234 @@
+"""What the mutants put in the place of the product's own functions: each takes the original and returns the change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from durabletask_azure.errors import PartitionLostError
+from durabletask_azure.ports import Delivery
+
+__all__ = [
+    "any_execution",
+    "archive_as_sent",
+    "child_starts_again",
+    "complete_first",
+    "does_nothing_async",
+    "forget",
+    "late_resend",
+    "local_clock",
+    "no_fence",
+    "no_open_task_check",
+    "no_resend",
+    "no_take_over",
+    "no_tombstone",
+    "nothing_carried",
+    "nothing_in_the_outbox",
+    "one_blob_name",
+    "own_commit_is_not_recognised",
+    "send_first",
+    "sent_early",
+    "sequence_watermark",
+    "unfenced_staging",
+    "unsent_names_dropped",
+]
+
+
+def no_fence(original: Any) -> Any:
+    async def transact(self: Any, row: Any, transaction: Any) -> Any:
+        self.etag = (await self._read_lock()).etag
+        return await original(self, row, transaction)
+
+    return transact
+
+
+def unfenced_staging(original: Any) -> Any:
+    async def commit(self: Any, writes: Any, **lock: Any) -> Any:
+        if not lock:
+            stored = await self._read_lock()
+            self.row, self.etag = stored.row, stored.etag
+        return await original(self, writes, **lock)
+
+    return commit
+
+
+def no_take_over(original: Any) -> Any:
+    async def take_over(self: Any) -> Any:
+        stored = await self._read_lock()
+        self.row, self.etag = stored.row, stored.etag
+        return stored.row
+
+    return take_over
+
+
+def complete_first(original: Any) -> Any:
+    async def take_in(self: Any, deliveries: Sequence[Delivery]) -> None:
+        await self.session.complete(deliveries)
+        await original(self, deliveries)
+
+    return take_in
+
+
+def sent_early(original: Any) -> Any:
+    def end(self: Any, n: int) -> None:
+        original(self, n)
+        self.confirmed = max(self.confirmed, n)
+
+    return end
+
+
+def no_resend(original: Any) -> Any:
+    async def resume(self: Any, before: Any) -> None:
+        self._owner.sender.confirmed = before.n
+        await self.sweep()
+
+    return resume
+
+
+def late_resend(original: Any) -> Any:
+    async def resume(self: Any, before: Any) -> None:
+        self._owner.sender.confirmed = before.n
+        await self._ports.clock.sleep(0.01)
+        self._owner.spawn(original(self, before))
+
+    return resume
+
+
+def send_first(original: Any) -> Any:
+    async def transact(self: Any, group: Any, items: Any, **options: Any) -> Any:
+        for out in group.sends:
+            queue = self._ports.activities if hasattr(out, "task") else self._ports.orchestrations
+            await queue.send([out])
+        return await original(self, group, items, **options)
+
+    return transact
+
+
+def no_open_task_check(original: Any) -> Any:
+    def accept(self: Any, item: Any, body: Any) -> None:
+        number = getattr(body, "task_scheduled_id", None)
+        if number is not None and number not in self.instance.state.tasks:
+            self._push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
+            return
+        original(self, item, body)
+
+    return accept
+
+
+def forget(original: Any) -> Any:
+    def see(self: Any, source_id: str, event: Any) -> None:
+        return None
+
+    return see
+
+
+def nothing_carried(original: Any) -> Any:
+    def seen_to_carry(self: Any, *arguments: Any) -> tuple[Any, ...]:
+        return ()
+
+    return seen_to_carry
+
+
+def sequence_watermark(original: Any) -> Any:
+    async def take_in(self: Any, deliveries: Sequence[Delivery]) -> None:
+        highest: dict[int, int] = self.warm.__dict__.setdefault("watermarks", {})
+        fresh: list[Delivery] = []
+        for delivery in deliveries:
+            number = getattr(delivery.token, "number", 0)
+            if number > highest.get(self.partition, 0):
+                highest[self.partition] = number
+                fresh.append(delivery)
+            else:
+                self.committer.complete([delivery])
+        await original(self, fresh)
+
+    return take_in
+
+
+def own_commit_is_not_recognised(original: Any) -> Any:
+    async def has_landed(self: Any, row: Any) -> bool:
+        stored = await self._read_lock()
+        if stored.etag != self.etag:
+            self.row, self.etag = stored.row, stored.etag
+            raise PartitionLostError("a commit of its own is taken for a rival's")
+        return False
+
+    return has_landed
+
+
+def local_clock(original: Any) -> Any:
+    async def take_in(self: Any, deliveries: Sequence[Delivery]) -> None:
+        now = self.ports.clock.now()
+        await original(self, [dataclasses.replace(delivery, enqueued_at=now) for delivery in deliveries])
+
+    return take_in
+
+
+def one_blob_name(original: Any) -> Any:
+    def payload_name(partition: int, instance_id: str, execution_id: str, text: bytes) -> str:
+        return original(partition, instance_id, execution_id, b"")
+
+    return payload_name
+
+
+def no_tombstone(original: Any) -> Any:
+    def init(self: Any, instance_id: str, tombstone: Any = None) -> None:
+        original(self, instance_id, None)
+
+    return init
+
+
+def archive_as_sent(original: Any) -> Any:
+    def archive(self: Any) -> Any:
+        *earlier, last = original(self)
+        return (*earlier, msgspec.structs.replace(last, commit=0))
+
+    return archive
+
+
+def child_starts_again(original: Any) -> Any:
+    def child_start(self: Any, item: Any, started: Any, row: Any) -> None:
+        if self.instance.is_terminal:
+            self._start_over(item, started, row)
+        else:
+            original(self, item, started, row)
+
+    return child_start
+
+
+def any_execution(original: Any) -> Any:
+    def admit(self: Any, item: Any) -> None:
+        message = msgspec.structs.replace(item.message, execution_id=None)
+        original(self, msgspec.structs.replace(item, message=message))
+
+    return admit
+
+
+def does_nothing_async(original: Any) -> Any:
+    async def nothing(self: Any, *arguments: Any) -> None:
+        for name in ("wants_session",):
+            for owner in (self, getattr(self, "recovery", None)):
+                if owner is not None and hasattr(owner, name):
+                    setattr(owner, name, False)
+
+    return nothing
+
+
+def unsent_names_dropped(original: Any) -> Any:
+    def bookkeeping(self: Any, unsettled: Any, writes: list[Any]) -> Any:
+        count = len(writes)
+        lock = original(self, unsettled, writes)
+        del writes[count:]
+        return lock
+
+    return bookkeeping
+
+
+def nothing_in_the_outbox(original: Any) -> Any:
+    async def read_outbox(self: Any, partition: int) -> Sequence[Any]:
+        return ()
+
+    return read_outbox
