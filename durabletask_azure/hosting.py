@@ -64,7 +64,8 @@ class EngineThread:
                 " threads and locks do not survive a fork"
             )
         with self._lock:
-            return asyncio.run_coroutine_threadsafe(call(), self._started())
+            loop = self._started()
+            return asyncio.run_coroutine_threadsafe(call(), loop)
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the thread's running loop. Raises ``ConfigurationError`` as :meth:`submit`."""
@@ -217,6 +218,9 @@ def _close_quietly(thread: EngineThread, ports: HubPorts) -> None:
         async def close_ports() -> None:
             await close()
 
-        with contextlib.suppress(ConfigurationError, concurrent.futures.CancelledError, TimeoutError):
+        # RuntimeError: once the interpreter is ending no new work is taken by thread pools; the files close with it.
+        with contextlib.suppress(
+            ConfigurationError, concurrent.futures.CancelledError, TimeoutError, RuntimeError
+        ):
             thread.submit(close_ports).result(_JOIN_S)
     thread.close()

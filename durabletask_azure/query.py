@@ -108,7 +108,8 @@ class OrchestrationState:
         """Raise ``OrchestrationFailedError`` with the failure's details if the orchestration has failed."""
         if self.failure_details is not None:
             raise OrchestrationFailedError(
-                f"Orchestration '{self.instance_id}' failed: {self.failure_details.message}", self.failure_details
+                f"Orchestration '{self.instance_id}' failed: {self.failure_details.message}",
+                self.failure_details,
             )
 
 

@@ -137,7 +137,7 @@ def _find_non_finite(value: Any, path: str, depth: int) -> str | None:
 def _rebuild(value: Any, target_type: Any) -> Any:
     """Return ``value``, as parsed from JSON, as an instance of ``target_type``."""
     try:
-        if isinstance(target_type, type) and _has_hook(target_type):
+        if _is_class(target_type) and _has_hook(target_type):
             return _decode_hook(target_type, value)
         return msgspec.convert(value, target_type, dec_hook=_decode_hook, str_keys=True)
     except SerializationError as error:
@@ -151,7 +151,11 @@ def _rebuild(value: Any, target_type: Any) -> Any:
 
 
 def _type_name(target_type: Any) -> str:
-    return target_type.__qualname__ if isinstance(target_type, type) else str(target_type)
+    return cast(type[Any], target_type).__qualname__ if isinstance(target_type, type) else str(target_type)
+
+
+def _is_class(target_type: Any) -> bool:
+    return isinstance(target_type, type)
 
 
 def _has_hook(target_type: Any) -> bool:

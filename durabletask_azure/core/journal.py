@@ -230,10 +230,8 @@ class Journal:
         return task
 
     def _strip_waiting(self, key: str) -> None:
-        """Drop waits that are over from both ends of their queue; those in the middle are skipped when met."""
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            return
+        """Drop waits that are over from both ends of their queue; the others once they get there."""
+        waiting = self._waiting[key]
         while waiting and waiting[0].is_complete:
             waiting.popleft()
         while waiting and waiting[-1].is_complete:
@@ -249,14 +247,11 @@ class Journal:
 
     def event_raised(self, event: EventRaisedEvent, text: str | Exception | None) -> None:
         """Give an external event to the oldest wait for it, or keep it."""
-        key = event.name.casefold()
-        waiting = self._waiting.get(key)
-        while waiting:
-            task = waiting.popleft()
-            if not task.is_complete:
-                self._complete(task, text)
-                return
-        self.keep_event(event, text)
+        waiting = self._waiting.get(event.name.casefold())
+        if waiting:  # never empty, and open at both ends: see _strip_waiting
+            self._complete(waiting.popleft(), text)
+        else:
+            self.keep_event(event, text)
 
     def keep_event(self, event: EventRaisedEvent, text: str | Exception | None) -> None:
         """Keep an external event for a later wait, or for the next execution."""

@@ -49,7 +49,8 @@ def check_all_matched(journal: Journal) -> None:
     Raises:
         NonDeterminismError: it took one that the history does not record.
     """
-    for action_id, action in journal.unmatched.items():
+    if journal.unmatched:
+        action_id, action = next(iter(journal.unmatched.items()))
         raise NonDeterminismError(
             f"the history expected no action #{action_id}, but the orchestrator did {_describe_action(action)}. "
             f"{_ADVICE}"

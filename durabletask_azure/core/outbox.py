@@ -102,6 +102,8 @@ def unsent_messages(events: Iterable[HistoryEvent], sent: int, state: ExecutionS
             continue
         if isinstance(event, TaskScheduledEvent) and (event.event_id not in state.tasks or state.completed):
             continue
+        if isinstance(event, SubOrchestrationInstanceCreatedEvent) and event.event_id not in state.tasks:
+            continue
         if isinstance(event, TimerCreatedEvent) and (event.event_id not in state.timers or state.completed):
             continue
         outbound.extend(messages_for(event, origin))

@@ -190,9 +190,8 @@ def _style(method: Callable[..., Any], *, unbound: bool) -> tuple[Signature, int
     if signature.positional is None:
         return signature, 2
     if not 1 <= signature.positional <= 2:
-        raise TypeError(
-            f"{getattr(method, '__qualname__', method)} takes {signature.positional} parameters; write (ctx, input) or (ctx)"
-        )
+        name = getattr(method, "__qualname__", method)
+        raise TypeError(f"{name} takes {signature.positional} parameters; write (ctx, input) or (ctx)")
     return signature, signature.positional
 
 

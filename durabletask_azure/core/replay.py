@@ -111,7 +111,7 @@ class Execution:
         unfed = 0
         self._loop.enter()
         try:
-            if journal.unmatched and self._completion is None:
+            if self._completion is None:
                 check_all_matched(journal)
             for index, event in enumerate(new):
                 if self.is_finished:
@@ -139,10 +139,8 @@ class Execution:
         """Drop the orchestrator's coroutines; what their clean-up code does has no effect."""
         self._journal.inert = True
         self._loop.enter()
-        try:
-            self._loop.close()
-        finally:
-            self._loop.leave()
+        self._loop.close()
+        self._loop.leave()
         self._main = None
 
     # ------------------------------------------------------------ one event

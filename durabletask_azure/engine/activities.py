@@ -28,7 +28,13 @@ from durabletask_azure.engine.activity_work import ActivityWork, describe
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
-from durabletask_azure.errors import ActivityNotRegisteredError, PayloadMissingError, PayloadTooLargeError, TaskHubError
+from durabletask_azure.errors import (
+    ActivityNotRegisteredError,
+    PartitionLostError,
+    PayloadMissingError,
+    PayloadTooLargeError,
+    TaskHubError,
+)
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from durabletask_azure.settings import Settings
 
@@ -122,7 +128,7 @@ class ActivityLoop:
             self._spawn(kept_alive(self._ports.clock, what, call, self._is_open))
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more, give waiting tasks back, let running ones finish for ``grace_s`` seconds and send their results.
+        """Take no more, give waiting tasks back, let running ones finish for ``grace_s`` seconds, send their results.
 
         What still runs then is given back: it may run again elsewhere, and its result here is ignored.
         """
@@ -166,8 +172,9 @@ class ActivityLoop:
 
         def ended(task: asyncio.Task[None]) -> None:
             self._tasks.pop(number, None)
-            if not task.cancelled() and task.exception() is not None:
-                _log.error("a task of the activity loop failed", exc_info=task.exception())
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, PartitionLostError):
+                _log.error("a task of the activity loop failed", exc_info=error)
 
         self._tasks[number] = asyncio.create_task(work)
         self._tasks[number].add_done_callback(ended)
@@ -189,7 +196,7 @@ class ActivityLoop:
                     lambda room=room: self._ports.activities.receive(room, _RECEIVE_WAIT_S),
                     keep_going=self._is_receiving,
                 )
-            except RETRIED:
+            except PartitionLostError:  # patience ended with the loop
                 return
             if self._stopping:
                 await self._give_back(deliveries)
@@ -208,11 +215,15 @@ class ActivityLoop:
         if task is None:
             self._spawn(self._put_aside(entry))
         elif delivery.delivery_count > self._settings.delivery_count_max:
-            message = f"activity {task.name!r} was handed out {delivery.delivery_count} times without a result"
+            message = (
+                f"activity {task.name!r} was handed out {delivery.delivery_count} times without a result"
+            )
             self._conclude(entry, None, FailureDetails(message=message, error_type=DELIVERIES_EXHAUSTED))
         elif self._registry.activity(task.name) is None:
             known = ", ".join(sorted(definition.name for definition in self._registry.activities)) or "none"
-            error = ActivityNotRegisteredError(f"no activity {task.name!r} is registered (registered: {known})")
+            error = ActivityNotRegisteredError(
+                f"no activity {task.name!r} is registered (registered: {known})"
+            )
             self._conclude(entry, None, describe(error, self._options))
         else:
             self._held.append(entry)
@@ -372,7 +383,7 @@ class ActivityLoop:
                 lambda: self._ports.activities.finish(results),
                 keep_going=self._is_open,
             )
-        except RETRIED:
+        except PartitionLostError:  # patience ended with the loop: the task will run again
             return
         except Exception:
             if len(batch) > 1:

@@ -1,7 +1,7 @@
 """One activity task being run: from the serialised input to the serialised result or the recorded failure.
 
-Nothing user code does gets out of here: every exception, ``SystemExit`` and ``KeyboardInterrupt`` included, and a result
-that cannot be serialised become the failure of this task (B80, B122). Only being cancelled from outside does.
+Nothing user code does gets out of here: every exception, ``SystemExit`` and ``KeyboardInterrupt`` included, and a
+result that cannot be serialised become the failure of this task (B80, B122). Only being cancelled from outside does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -58,7 +58,7 @@ class ActivityWork:
         try:
             value = self._call()
             if inspect.isawaitable(value):
-                return cast("Awaitable[Any]", value)
+                return value
             self.result = self._options.codec.serialize(value)
         except BaseException as error:  # also SystemExit: user code must not end a thread of ours
             self._fail(error)
@@ -69,7 +69,7 @@ class ActivityWork:
         try:
             value = self._call() if awaitable is None else awaitable
             if inspect.isawaitable(value):
-                value = await cast("Awaitable[Any]", value)
+                value = await value
             self.result = self._options.codec.serialize(value)
         except GeneratorExit:
             raise

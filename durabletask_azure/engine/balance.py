@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from durabletask_azure.core.balance import decide
@@ -22,6 +22,7 @@ __all__ = ["Balancer", "Owner", "StallWatch"]
 
 _HEARTBEATS_MISSED_MAX = 3
 _ACCEPTS_AT_ONCE_MAX = 8
+_ABANDON_S_MAX = 5.0
 _log = logging.getLogger("durabletask_azure.engine.balance")
 
 
@@ -62,13 +63,13 @@ class StallWatch:
 
 
 class _Tenure:
-    __slots__ = ("began", "is_releasing", "owner", "task")
+    __slots__ = ("began", "owner", "releasing", "task")
 
     def __init__(self, owner: Owner, task: asyncio.Task[None], began: float) -> None:
         self.owner = owner
         self.task = task
         self.began = began
-        self.is_releasing = False
+        self.releasing: asyncio.Task[None] | None = None
 
 
 class Balancer:
@@ -100,7 +101,8 @@ class Balancer:
         self._empty = asyncio.Event()
         self._empty.set()
         self._stopping = False
-        self._tasks: list[asyncio.Task[None]] = []
+        self._balancing: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
 
     @property
     def held(self) -> tuple[int, ...]:
@@ -109,27 +111,33 @@ class Balancer:
 
     def start(self) -> None:
         """Begin to balance, on the running loop."""
-        self._tasks = [
-            asyncio.create_task(kept_alive(self._clock, "balancing", self._balance, self._is_running)),
-            asyncio.create_task(kept_alive(self._clock, "watching the workers", self._listen, self._is_running)),
-        ]
+        self._balancing = asyncio.create_task(
+            kept_alive(self._clock, "balancing", self._balance, self._is_running)
+        )
+        self._listening = asyncio.create_task(
+            kept_alive(self._clock, "watching the workers", self._listen, self._is_running)
+        )
 
     async def stop(self, grace_s: float) -> None:
         """Announce the end, release all partitions at once, abandon what is not released in time, and withdraw."""
         self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        # What was being accepted at this moment is in ``_tenures`` afterwards, or its session is closed again.
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._changed.set()
         self._release(self.held)
+        if self._listening is not None and self._balancing is not None:
+            self._listening.cancel()
+            # An accept under way is not cut short: whoever is given a session has to close it.
+            await asyncio.gather(self._listening, self._balancing, return_exceptions=True)
         await self._tell(self._announce)
         await within(self._clock, grace_s, self._empty)
         if self._tenures:
             _log.warning("partitions %s were not released in time", self.held)
+            self._abandon()
+            await within(self._clock, _ABANDON_S_MAX, self._empty)
         tasks = [tenure.task for tenure in self._tenures.values()]
-        self._abandon()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._tell(lambda: self._ports.membership.withdraw(self._worker_id))
+        await self._tell(self._withdraw)
 
     def hurry(self) -> None:
         """Make a :meth:`stop` under way wait no longer."""
@@ -150,7 +158,6 @@ class Balancer:
                 await self._round()
             except TaskHubError as error:
                 _log.warning("balancing waits: %s", error)
-                await self._clock.sleep(self._settings.balance_s)
             await within(self._clock, self._settings.balance_s, self._changed)
 
     async def _listen(self) -> None:
@@ -202,10 +209,13 @@ class Balancer:
         self._announced = held
         self._announced_at = self._clock.monotonic()
 
-    async def _tell(self, call: Callable[[], asyncio.Future[None] | object]) -> None:
+    async def _withdraw(self) -> None:
+        await self._ports.membership.withdraw(self._worker_id)
+
+    async def _tell(self, say: Callable[[], Awaitable[None]]) -> None:
         """Say something to the others that they also find out by themselves."""
         try:
-            await call()  # pyright: ignore
+            await say()
         except TaskHubError as error:
             _log.warning("the other workers could not be told: %s", error)
 
@@ -235,11 +245,8 @@ class Balancer:
     def _release(self, partitions: Sequence[int]) -> None:
         for partition in partitions:
             tenure = self._tenures[partition]
-            if not tenure.is_releasing:
-                tenure.is_releasing = True
-                # its end is seen by its own task; the reference is kept until then
-                releasing = asyncio.create_task(tenure.owner.release())
-                tenure.task.add_done_callback(lambda _, task=releasing: None if task.done() else None)
+            if tenure.releasing is None:
+                tenure.releasing = asyncio.create_task(tenure.owner.release())
 
     def _abandon(self) -> None:
         for tenure in self._tenures.values():
@@ -251,7 +258,7 @@ class Balancer:
         if not task.cancelled() and task.exception() is not None:
             _log.error("the owner of partition %d failed", partition, exc_info=task.exception())
         now = self._clock.monotonic()
-        if tenure.is_releasing:
+        if tenure.releasing is not None:
             self._not_before[partition] = now + self._settings.balance_s
             self._failures.pop(partition, None)
         elif now - tenure.began >= self._settings.lock_s:

@@ -67,8 +67,6 @@ class CommitChain:
         """
         for _ in range(_TAKE_OVER_TRIES):
             stored = await self._read_lock()
-            if stored.row.owner == self.owner_id:
-                break
             before = stored.row
             mine = msgspec.structs.replace(
                 before,

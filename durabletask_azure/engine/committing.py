@@ -68,6 +68,8 @@ class Committer:
         self._stale = False
         self._groups = 0
         self._unsettled: dict[str, None] = {}
+        self._inherited: dict[str, None] = {}
+        """What the last owner left unsettled: most of it was completed after all, so it is forgotten at the sweep."""
         self._loose: list[Delivery] = []
         self._completing = False
         self._outbox: dict[tuple[int, int], None] = {}
@@ -78,7 +80,7 @@ class Committer:
     def begin(self, before: LockRow) -> None:
         """Start committing after what the last owner left."""
         self._next = before.n + 1
-        self._unsettled = dict.fromkeys(before.unsettled)
+        self._inherited = dict.fromkeys(before.unsettled)
         self.attempts = dict(before.attempts)
         self._owner.sender.confirmed = before.sent if self._atomic is None else before.n
         self._owner.spawn(self._run())
@@ -142,7 +144,7 @@ class Committer:
 
     def is_settled(self, delivery: Delivery) -> bool:
         """Whether a redelivered message is known to be committed: it only has to be completed."""
-        return delivery.id in self._unsettled
+        return delivery.id in self._unsettled or self._inherited.pop(delivery.id, self) is not self
 
     def wake(self) -> None:
         """Make every waiter look around."""
@@ -171,6 +173,8 @@ class Committer:
             else:
                 self.give_back(work.items(), work.pinned)
             self._queue.popleft()
+            if not self._queue:
+                self.complete(())
             self._moved.set()
 
     async def _commit(self, work: Work) -> None:
@@ -194,8 +198,10 @@ class Committer:
                 groups.extendleft(reversed(self._refused(group, error, items)))
                 continue
             await self._applied(group, own, receipt)
-        if turns:
+        if self._owner.chain.row.n >= work.n:
             self._owner.sender.end(work.n)
+        else:
+            self._owner.sender.withdraw(work.n)
         for instance in work.pinned:
             self._owner.warm.unpin(self._owner.partition, instance)
 
@@ -340,14 +346,14 @@ class Committer:
 
     def complete(self, deliveries: Sequence[Delivery]) -> None:
         """Complete messages whose effect is committed; with shared transactions they ride on the next commit."""
-        if not deliveries:
-            return
         self._loose.extend(deliveries)
-        if self._atomic is not None:
-            self._filled.set()
-        if not self._completing and (self._atomic is None or not self._queue):
+        if self._loose and not self._completing and (self._atomic is None or not self._queue):
             self._completing = True
             self._owner.spawn(self._complete_loose())
+
+    def forget_inherited(self) -> None:
+        """Forget what a former owner left unsettled: whatever was not delivered again by now was completed."""
+        self._inherited.clear()
 
     async def flush_completions(self) -> None:
         """Wait until everything is completed."""

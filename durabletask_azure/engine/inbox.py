@@ -30,11 +30,6 @@ class Item:
     inbound: Inbound | None = None
     origin: Open | None = None
 
-    @property
-    def is_careful(self) -> bool:
-        """Whether the item came in a delivery: only those can be poison."""
-        return self.origin is not None
-
 
 class Inbox:
     """Items in order of arrival; those given back come before later ones again."""
@@ -47,6 +42,11 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether there is more than nudges."""
+        return len(self._items) > len(self._nudges)
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """Append the messages of readable deliveries."""
@@ -71,6 +71,8 @@ class Inbox:
 
     def give_back(self, items: Iterable[Item]) -> None:
         """Put items back in front, in their old order."""
+        items = list(items)
+        self._nudges.update((item.instance_id, None) for item in items if item.inbound is None)
         self._items = deque(sorted([*items, *self._items], key=lambda item: item.order))
         if self._items:
             self._filled.set()

@@ -75,7 +75,9 @@ class InstanceReader:
         partition = self.partition_of(instance_id)
         store = self._ports.store
         return await retried(
-            lambda: store.read_instance(partition, instance_id), self._ports.clock, self._settings.send_retry_s_max
+            lambda: store.read_instance(partition, instance_id),
+            self._ports.clock,
+            self._settings.send_retry_s_max,
         )
 
     async def state(self, instance_id: str, *, fetch_payloads: bool) -> InstanceReport | None:
@@ -137,7 +139,9 @@ class InstanceReader:
             try:
                 segments = await self._segments(instance_id, execution, count)
             except HubUnavailableError as error:
-                failure = error  # the row was of a moment ago: a purge or a newer execution took its segments away
+                failure = (
+                    error  # the row was of a moment ago: a purge or a newer execution took its segments away
+                )
                 continue
             return decode_events(segments + tail)
         assert failure is not None
@@ -207,7 +211,9 @@ class InstanceReader:
         async def fetch(ref: BlobRef) -> str:
             async with places:
                 data = await retried(
-                    lambda: payloads.get(ref.name, ref.size), self._ports.clock, self._settings.send_retry_s_max
+                    lambda: payloads.get(ref.name, ref.size),
+                    self._ports.clock,
+                    self._settings.send_retry_s_max,
                 )
                 return data.decode()
 

@@ -38,8 +38,8 @@ from durabletask_azure.core.partitioning import partition_of, stable_id
 from durabletask_azure.core.payloads import ANY_EXECUTION, Payload, PayloadWriter
 from durabletask_azure.core.rows import InstanceRow, PastExecution
 from durabletask_azure.core.state import fold
-from durabletask_azure.engine.instances import InstanceReader
 from durabletask_azure.engine.attempts import retried
+from durabletask_azure.engine.instances import InstanceReader
 from durabletask_azure.errors import (
     CommitRefusedError,
     HubUnavailableError,
@@ -170,7 +170,9 @@ class ClientOperations:
             deliver_at=row.scheduled_start,
         )
 
-    async def _replace(self, stored: StoredInstance, started: ExecutionStartedEvent, row: InstanceRow) -> bool:
+    async def _replace(
+        self, stored: StoredInstance, started: ExecutionStartedEvent, row: InstanceRow
+    ) -> bool:
         """Replace an ended instance; return false if its row changed meanwhile."""
         old = stored.row
         lock = await self._retried(
@@ -199,7 +201,11 @@ class ClientOperations:
         await self._send(started.instance_id, request, message_id=message_id)
 
         def ours(found: InstanceRow | None) -> bool:
-            if found is not None and not found.status.is_terminal and not _is_ours(found, started.execution_id):
+            if (
+                found is not None
+                and not found.status.is_terminal
+                and not _is_ours(found, started.execution_id)
+            ):
                 raise _taken(found)
             return found is not None and _is_ours(found, started.execution_id)
 
@@ -293,7 +299,9 @@ class ClientOperations:
         assert row is not None
         return row
 
-    async def _wait(self, instance_id: str, done: Callable[[InstanceRow | None], bool], timeout_s: float) -> None:
+    async def _wait(
+        self, instance_id: str, done: Callable[[InstanceRow | None], bool], timeout_s: float
+    ) -> None:
         """Look at a row until ``done(row)``, woken by its changes and by a poll that slows down."""
         clock, settings = self._ports.clock, self._settings
         partition = self.instances.partition_of(instance_id)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
+from datetime import datetime
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails
@@ -146,6 +147,7 @@ class PartitionOwner:
         """Stop at once, without sending or writing anything more."""
         self._alive = False
         self.inbox.wake()
+        self.committer.wake()
         self.sender.stop()
         for task in self._tasks:
             task.cancel()
@@ -153,14 +155,13 @@ class PartitionOwner:
     # ------------------------------------------------------------------ the loop
 
     async def _turns(self) -> None:
-        while self._alive and not self._releasing:
+        while self._alive and (not self._releasing or self.inbox.has_messages):
             if not len(self.inbox):
                 await self.inbox.wait()
                 continue
             await self.committer.room()
-            if self._releasing or not self._alive:
-                break
-            await self._one_batch()
+            if self._alive:
+                await self._one_batch()
         if self._failure is not None:
             raise self._failure
 
@@ -173,7 +174,7 @@ class PartitionOwner:
         for item in items:
             by_instance.setdefault(item.instance_id, []).append(item)
         self.busy_since = self.ports.clock.monotonic()
-        server_now = await self.ports.store.server_time() if any(i.inbound is None for i in items) else None
+        server_now = await self._server_time() if any(item.inbound is None for item in items) else None
         instances = await self._load(by_instance, work)
         for instance, own in instances:
             inbound = [item.inbound for item in own if item.inbound is not None]
@@ -249,7 +250,7 @@ class PartitionOwner:
             )
         return turn
 
-    def _context(self, work: Work, now: Any) -> TurnContext:
+    def _context(self, work: Work, now: datetime) -> TurnContext:
         return TurnContext(
             partition=self.partition,
             partitions=self.ports.info.partitions,
@@ -262,6 +263,15 @@ class PartitionOwner:
             confirmed=self.confirmed,
         )
 
+    async def _server_time(self) -> datetime:
+        return await patiently(
+            self.ports.clock,
+            self.settings,
+            "asking the store's time",
+            self.ports.store.server_time,
+            keep_going=self.is_alive,
+        )
+
     # ------------------------------------------------------------------ beside the loop
 
     async def _receive(self) -> None:
@@ -269,7 +279,10 @@ class PartitionOwner:
             if len(self.inbox) > self.settings.receive_messages_max or self.committer.is_full():
                 await self.committer.moved()
                 continue
-            if self.recovery.wants_session and self.committer.is_idle and not len(self.inbox):
+            if self.recovery.wants_session:
+                if len(self.inbox) or not self.committer.is_idle:
+                    await self.committer.moved()
+                    continue
                 await self._take_session_again()
             deliveries = await patiently(
                 self.ports.clock,

@@ -119,8 +119,9 @@ class Recovery:
                 self._owner.inbox.nudge(instance_id)
             if waited >= self._settings.sweep_s:
                 waited = 0.0
+                self._owner.committer.forget_inherited()
                 await self.sweep()
-                self.wants_session = self._ports.atomic is None
+                self.wants_session = True
 
     async def sweep(self) -> None:
         """Ask for a turn of every instance with an overdue start or timer; remove expired tombstones."""

@@ -64,7 +64,8 @@ class Sender:
         return list(names)
 
     def begin(self, n: int, names: Sequence[str]) -> None:
-        """Note that commit ``n`` (being made) has messages of these instances; followed by :meth:`end` in any case."""
+        """Note that commit ``n`` (being made) has messages of these instances; followed by :meth:`end` or
+        :meth:`withdraw`."""
         batch = self._open.setdefault(n, _Batch())
         batch.names.update(dict.fromkeys(names))
 
@@ -78,6 +79,10 @@ class Sender:
             if key not in self._tasks:
                 self._idle.clear()
                 self._tasks[key] = self._spawn(self._drain(key))
+
+    def withdraw(self, n: int) -> None:
+        """Forget commit ``n``: it was not made after all."""
+        self._open.pop(n, None)
 
     def end(self, n: int) -> None:
         """Note that no more messages of commit ``n`` will follow."""

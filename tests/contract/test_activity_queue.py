@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from durabletask_azure.ports import ActivityDelivery, HubPorts
+import pytest
+
+from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from tests.contract.builders import WAIT_S, let_others_run, message, task
 from tests.contract.conftest import SETTINGS, PortsFactory
 
@@ -86,6 +88,37 @@ async def test_a_task_delivered_too_often_becomes_a_dead_letter(ports: HubPorts)
     assert letter.delivery_count == SETTINGS.delivery_count_max
     assert list(await ports.activities.dead_letters(10)) == []
     await ports.activities.settle_dead_letter(letter)
+
+
+async def test_a_task_put_aside_is_a_dead_letter(ports: HubPorts) -> None:
+    await ports.activities.send([task("bad"), task("good")])
+    bad, good = await receive_all(ports, 2)
+
+    await ports.activities.dead_letter(bad, "Unreadable", "no such kind")
+    await ports.activities.abandon([bad, good])
+
+    (letter,) = await ports.activities.dead_letters(10)
+    assert (letter.id, letter.reason, letter.description, letter.delivery_count) == (
+        "bad",
+        "Unreadable",
+        "no such kind",
+        1,
+    )
+    assert [delivery.id for delivery in await receive_all(ports, 1)] == ["good"]
+    await ports.activities.settle_dead_letter(letter)
+
+
+async def test_an_interrupt_ends_pending_receives_and_no_later_ones(ports: HubPorts) -> None:
+    if not isinstance(ports.activities, Interruptible):
+        pytest.skip("this adapter ends no wait early")
+    waiting = asyncio.create_task(ports.activities.receive(10, WAIT_S))
+    await let_others_run()
+
+    ports.activities.interrupt()
+
+    assert await waiting == []
+    await ports.activities.send([task("t")])
+    assert len(await receive_all(ports, 1)) == 1
 
 
 async def test_closing_ends_a_pending_receive(ports: HubPorts) -> None:

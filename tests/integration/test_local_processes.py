@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Start:
     """Run a command of ``local_child`` on the hub; it is killed when the context ends, if it still runs."""
 
     @contextlib.asynccontextmanager
-    async def run(command: str) -> AsyncIterator[Process]:
+    async def run(command: str) -> AsyncGenerator[Process, None]:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -103,7 +103,7 @@ CANONICAL: dict[str, Case] = {
 def crash_everywhere(
     name: str, *, stride: int = 1, offset: int = 0, atomic: bool = False
 ) -> Iterator[Report]:
-    """Yield the report of each run of a canonical case that did not keep the invariants, and at last a good one."""
+    """Yield the report of a run without a fault, then of each run with one that did not keep the invariants."""
     counting = _At(-1, None)
     report = _run(name, counting, atomic)
     yield report

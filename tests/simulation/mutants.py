@@ -7,7 +7,7 @@ which it must be caught within ``seeds`` seeds.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ class Mutant:
     seeds: int = 150
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Patch the seam for the duration."""
         module_name, path = self.seam.split(":")
         owner: Any = importlib.import_module(module_name)

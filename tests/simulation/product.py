@@ -9,7 +9,9 @@ import msgspec
 
 from durabletask_azure.core.composite import when_all, when_any
 from durabletask_azure.core.registry import Registry
+from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.core.retry import RetryPolicy
+from durabletask_azure.engine.executor import InlineExecutor
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
 from durabletask_azure.engine.worker import Engine
 from durabletask_azure.errors import TaskFailedError
@@ -37,7 +39,15 @@ class DurableTaskProduct:
         registry.add_orchestrator(harness.orchestrate_async, name=ORCHESTRATORS["async"])
         registry.add_orchestrator(harness.orchestrate_generator, name=ORCHESTRATORS["generator"])
         registry.add_activity(harness.work, name=ACTIVITY)
-        engine = Engine(ports, registry, settings, worker_id=name)
+        engine = Engine(
+            ports,
+            registry,
+            settings,
+            RuntimeOptions(),
+            executor=InlineExecutor(),
+            worker_id=name,
+            id_source=lambda: uuid.uuid4().hex,
+        )
         await engine.start()
         return engine
 

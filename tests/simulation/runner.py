@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,7 +44,7 @@ def replay_command(seed: int, profile: str, mutant: str | None = None) -> str:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Generator[None]:
     """Make what the product draws at random (ids of tenures and executions, jitter) depend on the seed alone."""
     stream = Random(f"ids/{seed}")
     state, uuid4 = global_random.getstate(), uuid.uuid4

@@ -103,7 +103,12 @@ class Play:
         self.actions: list[Action] = []
         self.decision = Decision()
         self.live = Execution(self.definition, self.options)
-        known = {"name": self.definition.name, "instance_id": "i1", "execution_id": "x1", "input": text(input)}
+        known: dict[str, Any] = {
+            "name": self.definition.name,
+            "instance_id": "i1",
+            "execution_id": "x1",
+            "input": text(input),
+        }
         self.first = ExecutionStartedEvent(timestamp=T0, **{**known, **started})
 
     def start(self, *more: HistoryEvent) -> Decision:

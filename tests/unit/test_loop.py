@@ -28,7 +28,7 @@ def make_loop(steps_max: int = 1_000) -> DeterministicLoop:
 
 
 async def test_gather_keeps_order_and_collects_errors() -> None:
-    async def flow(ctx: Any) -> list[str]:
+    async def flow(ctx: Any) -> list[Any]:
         found = await asyncio.gather(
             *(ctx.call_activity("a", input=n) for n in range(3)), return_exceptions=True
         )
@@ -216,15 +216,15 @@ async def test_cancelling_a_handle_cancels_its_timer_once() -> None:
     assert play.result == "done"
 
 
-@pytest.mark.parametrize(
-    "forbidden",
-    [
-        lambda loop: loop.run_in_executor(None, print),
-        lambda loop: loop.create_connection(None),
-        lambda loop: loop.call_soon_threadsafe(print),
-        lambda loop: loop.run_until_complete(None),
-    ],
-)
+FORBIDDEN: list[Callable[[Any], Any]] = [
+    lambda loop: loop.run_in_executor(None, print),
+    lambda loop: loop.create_connection(None),
+    lambda loop: loop.call_soon_threadsafe(print),
+    lambda loop: loop.run_until_complete(None),
+]
+
+
+@pytest.mark.parametrize("forbidden", FORBIDDEN)
 async def test_what_reaches_outside_is_refused_by_name(forbidden: Callable[[Any], Any]) -> None:
     async def flow(ctx: Any) -> None:
         await forbidden(asyncio.get_running_loop())
@@ -246,7 +246,7 @@ async def test_threads_are_refused() -> None:
 
 async def test_a_coroutine_that_never_rests_fails() -> None:
     async def flow(ctx: Any) -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - what is tested
             await asyncio.sleep(0)
 
     play = Play(flow, options=RuntimeOptions(steps_max=50))
@@ -321,7 +321,8 @@ async def test_the_outer_loop_and_task_are_the_same_afterwards() -> None:
 
     async def flow(ctx: Any) -> list[Any]:
         me = asyncio.current_task()
-        assert me is not None and me is not task
+        assert me is not None
+        assert me is not task
         helper = asyncio.create_task(asyncio.sleep(0))
         return [asyncio.get_running_loop() is outer, me.get_name(), helper.get_name()]
 

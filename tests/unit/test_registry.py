@@ -98,7 +98,8 @@ def test_versions_are_kept_apart_and_fall_back_to_none() -> None:
     registry.add_orchestrator(flow)
     registry.add_orchestrator(generator_flow, name="flow", version="2.0")
     exact, other = registry.orchestrator("flow", "2.0"), registry.orchestrator("flow", "9")
-    assert exact is not None and other is not None
+    assert exact is not None
+    assert other is not None
     assert (exact.version, other.version) == ("2.0", None)
     assert registry.orchestrator("missing") is None
     with pytest.raises(ValueError, match=r"'flow' of version '2\.0' already exists"):
@@ -188,26 +189,27 @@ async def test_every_public_method_of_an_object_becomes_an_activity() -> None:
         results[name] = await result if definition.is_async else result
     assert results == {"add": 3, "charge": -5, "double": 8, "ping": "pong", "audit": "audited"}
     charge = registry.activity("charge")
-    assert charge is not None and charge.input_type is int
+    assert charge is not None
+    assert charge.input_type is int
     with pytest.raises(ConfigurationError, match="no public method"):
         registry.add_activities_from(object())
 
 
-@pytest.mark.parametrize(
-    ("target", "options", "error", "message"),
-    [
-        (lambda ctx: 1, {}, ValueError, "lambda"),  # pyright: ignore[reportUnknownLambdaType]
-        (None, {}, ConfigurationError, "factory"),
-        (flow, {"factory": ClassFlow}, ConfigurationError, "factory"),
-        (flow, {"name": ""}, ValueError, "must not be empty"),
-        (flow, {"name": "x" * 251}, ValueError, "at most 250"),
-        (flow, {"name": 5}, TypeError, "must be a string"),
-        (5, {}, TypeError, "is not an orchestrator"),
-        (int, {}, TypeError, "is not an orchestrator"),
-        (lambda: 1, {"name": "none"}, TypeError, "takes 0 parameters"),
-        (lambda a, b, c: 1, {"name": "three"}, TypeError, "takes 3"),  # pyright: ignore[reportUnknownLambdaType]
-    ],
-)
+REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+    (lambda ctx: 1, {}, ValueError, "lambda"),  # pyright: ignore[reportUnknownLambdaType]
+    (None, {}, ConfigurationError, "factory"),
+    (flow, {"factory": ClassFlow}, ConfigurationError, "factory"),
+    (flow, {"name": ""}, ValueError, "must not be empty"),
+    (flow, {"name": "x" * 251}, ValueError, "at most 250"),
+    (flow, {"name": 5}, TypeError, "must be a string"),
+    (5, {}, TypeError, "is not an orchestrator"),
+    (int, {}, TypeError, "is not an orchestrator"),
+    (lambda: 1, {"name": "none"}, TypeError, "takes 0 parameters"),
+    (lambda a, b, c: 1, {"name": "three"}, TypeError, "takes 3"),  # pyright: ignore[reportUnknownLambdaType]
+]
+
+
+@pytest.mark.parametrize(("target", "options", "error", "message"), REFUSED)
 def test_what_cannot_be_registered_is_refused(
     target: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Generator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -11,15 +12,13 @@ import msgspec
 import pytest
 
 from durabletask_azure.core.actions import (
+    Completed,
     CreateTimer,
     Decision,
-    Failed,
     ScheduleTask,
-    SendEvent,
     StartSubOrchestration,
 )
 from durabletask_azure.core.composite import when_all, when_any
-from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     ContinuedEvent,
     EventRaisedEvent,
@@ -62,13 +61,15 @@ def test_a_chain_of_activities() -> None:
 
 
 def test_generator_and_async_decide_the_same() -> None:
-    def generator(ctx: Any) -> Any:
+    def generator(ctx: Any) -> Generator[Any, Any, Any]:
         try:
             yield ctx.call_activity("bad")
         except TaskFailedError as error:
             ctx.set_custom_status(error.details.message)
-        winner = yield when_any([ctx.create_timer(timedelta(hours=1)), ctx.wait_for_external_event("go")])
-        both = yield when_all([ctx.call_activity("a"), ctx.call_activity("b")])
+        winner: Any = yield when_any(
+            [ctx.create_timer(timedelta(hours=1)), ctx.wait_for_external_event("go")]
+        )
+        both: Any = yield when_all([ctx.call_activity("a"), ctx.call_activity("b")])
         return [winner.get_result(), both, ctx.new_uuid()]
 
     async def coroutine(ctx: Any) -> Any:
@@ -186,9 +187,15 @@ def test_what_the_context_knows() -> None:
         known = [ctx.instance_id, ctx.execution_id, ctx.parent_instance_id, ctx.version, ctx.tags]
         before = ctx.current_utc_datetime
         replayed = [ctx.is_replaying]
-        await ctx.create_timer(datetime(2027, 1, 1))
+        await ctx.create_timer(datetime(2027, 1, 1))  # noqa: DTZ001 - means UTC
         await ctx.create_timer(datetime(2027, 1, 1, tzinfo=zone))
-        return [*known, before.isoformat(), ctx.current_utc_datetime.isoformat(), first[0] != first[1], *replayed]
+        return [
+            *known,
+            before.isoformat(),
+            ctx.current_utc_datetime.isoformat(),
+            first[0] != first[1],
+            *replayed,
+        ]
 
     parent = Parent(instance_id="p", execution_id="px", task_id=1)
     play = Play(flow, version="1.0", parent=parent, tags='{"team":"a"}')
@@ -199,7 +206,8 @@ def test_what_the_context_knows() -> None:
     play.wait(days=-10)
     decision = play.live.run([OrchestratorStartedEvent(timestamp=play.now), play.fired(2)], {})
     first, second = play.actions
-    assert isinstance(first, CreateTimer) and isinstance(second, CreateTimer)
+    assert isinstance(first, CreateTimer)
+    assert isinstance(second, CreateTimer)
     assert (first.fire_at.isoformat(), second.fire_at.isoformat()) == (
         "2027-01-01T00:00:00+00:00",
         "2026-12-31T22:00:00+00:00",
@@ -223,7 +231,7 @@ def test_timestamps_without_a_zone_are_utc_and_the_clock_starts_at_the_first() -
         return ctx.current_utc_datetime.isoformat()
 
     play = Play(flow)
-    play.now = datetime(2026, 5, 5)
+    play.now = datetime(2026, 5, 5)  # noqa: DTZ001 - means UTC
     play.start()
     assert play.result == "2026-05-05T00:00:00"
 
@@ -248,62 +256,12 @@ def test_uuids_are_the_same_in_each_replay_and_differ_between_generations() -> N
         return ctx.new_uuid()
 
     results: list[str] = []
-    for options in ({}, {"execution_id": "x2"}, {"generation": 1}):
+    variants: list[dict[str, Any]] = [{}, {"execution_id": "x2"}, {"generation": 1}]
+    for options in variants:
         play = Play(flow, **options)
         play.start()
         results.append(play.result)
     assert results[0] == results[1] != results[2]
-
-
-def test_external_events_are_ordered_buffered_and_case_insensitive() -> None:
-    async def flow(ctx: Any) -> list[Any]:
-        first, second = ctx.wait_for_external_event("Go"), ctx.wait_for_external_event("GO")
-        found = [await second, await first]
-        found.append(await ctx.wait_for_external_event("gO"))
-        return [*found, await ctx.wait_for_external_event("early")]
-
-    play = Play(flow)
-    play.start(play.raised("EARLY", 0))
-    play.turn(play.raised("go", 1), play.raised("go", 2), play.raised("go", 3))
-    assert play.result == [2, 1, 3, 0]
-
-
-def test_cancelled_waits_are_skipped_wherever_they_stand() -> None:
-    async def flow(ctx: Any) -> list[Any]:
-        waits = [ctx.wait_for_external_event("e") for _ in range(5)]
-        waits[2].cancel()
-        waits[0].cancel()
-        waits[4].cancel()
-        await ctx.call_activity("a")
-        both = await when_all([waits[1], waits[3]])
-        last = ctx.wait_for_external_event("e")
-        last.cancel()
-        return [*both, await ctx.wait_for_external_event("e")]
-
-    play = Play(flow)
-    play.start()
-    play.turn(play.completed(1))
-    for n in range(3):
-        play.turn(play.raised("e", n))
-    assert play.result == [0, 1, 2]
-
-
-def test_an_event_wait_with_a_timeout_either_arrives_or_raises() -> None:
-    async def flow(ctx: Any) -> list[Any]:
-        found = [await ctx.wait_for_external_event("e", timeout=timedelta(minutes=1))]
-        try:
-            await ctx.wait_for_external_event("e", timeout=timedelta(minutes=1))
-        except TimeoutError as error:
-            found.append(str(error))
-        return [*found, await ctx.wait_for_external_event("e", timeout=timedelta(minutes=1))]
-
-    play = Play(flow)
-    play.start()
-    assert play.turn(play.raised("e", 1)).cancelled_timers == (1,)
-    play.wait(minutes=1)
-    play.turn(play.fired(2))
-    play.turn(play.raised("e", 2), play.fired(3))
-    assert play.result == [1, "no event 'e' arrived within 0:01:00", 2]
 
 
 def test_sub_orchestrations_merge_tags_and_generate_ids() -> None:
@@ -347,20 +305,6 @@ def test_a_childs_failure_keeps_its_cause() -> None:
     assert play.failure.message == "sub-orchestration 'child' (task 1) failed: deep"
 
 
-def test_events_are_sent_and_recorded() -> None:
-    async def flow(ctx: Any) -> None:
-        ctx.send_event("other", "Go", data=[1])
-        ctx.send_event("other", "Stop")
-        await ctx.call_activity("a")
-
-    play = Play(flow)
-    assert play.start().actions[:2] == (
-        SendEvent(id=1, instance_id="other", name="Go", input="[1]"),
-        SendEvent(id=2, instance_id="other", name="Stop"),
-    )
-    play.turn(play.completed(3))
-
-
 def test_custom_status_is_reported_when_set() -> None:
     async def flow(ctx: Any) -> None:
         ctx.set_custom_status({"step": 1})
@@ -374,146 +318,6 @@ def test_custom_status_is_reported_when_set() -> None:
         for decision in (play.start(), play.turn(play.completed(1)), play.turn(play.completed(2)))
     ]
     assert statuses == [('{"step":1}', True), ('{"step":1}', False), (None, True)]
-
-
-def test_the_last_continue_as_new_wins_and_carries_what_nobody_took() -> None:
-    async def flow(ctx: Any) -> None:
-        ctx.continue_as_new(1)
-        await ctx.wait_for_external_event("b")
-        ctx.continue_as_new(2, save_events=True, new_version="v2")
-
-    play = Play(flow)
-    a, b, c = play.raised("a", 1, "s1"), play.raised("B", 2), play.raised("c", 3)
-    late = play.raised("late")
-    play.start(a)
-    decision = play.turn(c, b, late, play.suspended())
-    assert decision.unfed == 2
-    assert (play.continued.input, play.continued.version, play.continued.carried) == ("2", "v2", (a, c))
-    assert play.live.run([late], {}).unfed == 1
-    assert isinstance(play.first, msgspec.Struct)
-    again = Play(flow, carried=(b,))
-    again.start()
-    assert again.continued.carried == ()
-
-
-def test_continue_as_new_drops_events_unless_told_and_is_void_on_failure() -> None:
-    async def dropping(ctx: Any) -> None:
-        ctx.call_activity("first")
-        ctx.continue_as_new(1)
-
-    play = Play(dropping)
-    decision = play.start(play.raised("a"))
-    assert (play.continued.carried, len(decision.actions)) == ((), 1)
-
-    async def failing(ctx: Any) -> None:
-        ctx.continue_as_new(1)
-        raise ValueError("after all")
-
-    play = Play(failing)
-    play.start()
-    assert play.failure.message == "after all"
-
-
-def test_suspension_holds_events_back_until_resumed() -> None:
-    async def flow(ctx: Any) -> list[Any]:
-        first = await ctx.wait_for_external_event("a")
-        return [first, await ctx.call_activity("b"), ctx.current_utc_datetime.isoformat()]
-
-    play = Play(flow)
-    play.start()
-    assert play.turn(play.suspended(), play.raised("a", 1)).actions == ()
-    play.wait(seconds=5)
-    assert play.turn(play.raised("a", 2)).actions == ()
-    assert [action.id for action in play.turn(play.resumed()).actions] == [1]
-    # Actions of the turn are recorded after the suspension that follows in the same turn.
-    play.turn(play.suspended())
-    play.turn(play.completed(1, "b"))
-    play.wait(seconds=5)
-    play.turn(play.resumed())
-    assert play.result == [1, "b", "2026-01-01T00:00:10"]
-
-
-def test_an_execution_may_be_suspended_before_it_starts() -> None:
-    async def flow(ctx: Any) -> Any:
-        return await ctx.wait_for_external_event("a")
-
-    play = Play(flow)
-    play.turn(play.suspended(), play.first, play.raised("a", 1))
-    assert play.completion is None
-    play.turn(play.resumed())
-    assert play.result == 1
-
-
-def test_events_slept_through_are_carried_when_an_earlier_one_ends_the_execution() -> None:
-    async def flow(ctx: Any) -> None:
-        await ctx.call_activity("a")
-        ctx.continue_as_new(1, save_events=True)
-
-    play = Play(flow)
-    play.start()
-    event = play.raised("x", 1)
-    play.turn(play.suspended(), play.completed(1), event, play.completed(9))
-    play.turn(play.resumed())
-    assert play.continued.carried == (event,)
-
-    async def ending(ctx: Any) -> str:
-        await ctx.call_activity("a")
-        return "done"
-
-    play = Play(ending)
-    play.start()
-    play.turn(play.suspended(), play.completed(1), play.raised("x", 1))
-    play.turn(play.resumed())
-    assert play.result == "done"
-
-
-def test_completions_nobody_waits_for_are_ignored() -> None:
-    async def flow(ctx: Any) -> Any:
-        timer = ctx.create_timer(timedelta(seconds=1))
-        timer.cancel()
-        return await ctx.call_activity("a")
-
-    play = Play(flow)
-    assert play.start().cancelled_timers == (1,)
-    play.turn(play.fired(1), play.fired(7), play.completed(7), play.failed(7), play.child_failed(2), play.first)
-    assert play.completion is None
-    play.turn(play.completed(2, 1))
-    assert play.result == 1
-
-
-def test_user_errors_are_described_with_cause_and_properties() -> None:
-    async def flow(ctx: Any) -> None:
-        try:
-            raise KeyError("inner")
-        except KeyError as error:
-            raise ValueError("outer") from error
-
-    def properties(error: BaseException) -> dict[str, Any]:
-        return {"name": type(error).__name__}
-
-    play = Play(flow, options=RuntimeOptions(exception_properties=properties))
-    play.start()
-    assert (play.failure.message, play.failure.properties) == ("outer", {"name": "ValueError"})
-    assert play.failure.inner_failure is not None
-    assert play.failure.inner_failure.error_type == "KeyError"
-    assert "raise ValueError" in (play.failure.stack_trace or "")
-
-    def broken(_: BaseException) -> dict[str, Any]:
-        raise LookupError
-
-    play = Play(flow, options=RuntimeOptions(exception_properties=broken))
-    play.start()
-    assert play.failure.properties is None
-
-
-@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, GeneratorExit])
-def test_even_errors_that_end_programs_end_only_the_orchestration(error: type[BaseException]) -> None:
-    async def flow(ctx: Any) -> None:
-        raise error
-
-    play = Play(flow)
-    play.start()
-    assert play.failure.error_type.endswith(error.__name__)
 
 
 def test_spilled_values_are_taken_from_what_was_loaded() -> None:
@@ -563,16 +367,6 @@ def test_a_missing_input_or_event_fails_where_it_is_needed() -> None:
     assert play.failure.error_type.endswith("PayloadMissingError")
 
 
-def test_a_failure_without_details_still_fails() -> None:
-    async def flow(ctx: Any) -> None:
-        await ctx.call_activity("a")
-
-    play = Play(flow)
-    play.start()
-    play.turn(TaskFailedEvent(timestamp=T0, task_scheduled_id=1))
-    assert play.failure.inner_failure == FailureDetails(message="failed without details", error_type="")
-
-
 def test_a_terminated_or_ended_history_runs_nothing() -> None:
     async def flow(ctx: Any) -> None:
         await ctx.call_activity("a")
@@ -608,55 +402,14 @@ def test_a_warm_execution_replays_nothing_and_a_cold_one_everything() -> None:
 def test_code_that_now_ends_earlier_completes_in_the_next_turn() -> None:
     async def long(ctx: Any) -> str:
         await ctx.wait_for_external_event("a")
-        return "long"
+        return await ctx.wait_for_external_event("b")
 
     async def short(ctx: Any) -> str:
         return "short"
 
     play = Play(long)
     play.start()
-    decision = execute(
-        define(short), play.past, [play.raised("a")], options=RuntimeOptions(), loaded={}
-    )
+    play.turn(play.raised("a"))
+    decision = execute(define(short), play.past, [play.raised("a")], options=RuntimeOptions(), loaded={})
     assert decision.unfed == 1
-    assert decision.completion is not None and not isinstance(decision.completion, Failed)
-
-
-class TestArguments:
-    """Every argument is checked at the call."""
-
-    @pytest.mark.parametrize(
-        ("call", "error"),
-        [
-            (lambda ctx: ctx.call_activity(5), "TypeError"),
-            (lambda ctx: ctx.call_activity(""), "ValueError"),
-            (lambda ctx: ctx.call_activity("x" * 251), "ValueError"),
-            (lambda ctx: ctx.call_activity(lambda c, i: 1), "ValueError"),
-            (lambda ctx: ctx.call_activity("a", input=object()), "SerializationError"),
-            (lambda ctx: ctx.call_activity("a", retry_policy=3), "TypeError"),
-            (lambda ctx: ctx.call_activity("a", tags={"a": 1}), "TypeError"),
-            (lambda ctx: ctx.call_activity("a", tags=["a"]), "TypeError"),
-            (lambda ctx: ctx.call_sub_orchestrator(None), "TypeError"),
-            (lambda ctx: ctx.call_sub_orchestrator("a", instance_id=""), "ValueError"),
-            (lambda ctx: ctx.call_sub_orchestrator("a", instance_id="x" * 501), "ValueError"),
-            (lambda ctx: ctx.create_timer(5), "TypeError"),
-            (lambda ctx: ctx.wait_for_external_event(""), "ValueError"),
-            (lambda ctx: ctx.wait_for_external_event("a", timeout=5), "TypeError"),
-            (lambda ctx: ctx.send_event("", "a"), "ValueError"),
-            (lambda ctx: ctx.send_event("a", " "), "ValueError"),
-            (lambda ctx: ctx.send_event("a", "b", data=object()), "SerializationError"),
-            (lambda ctx: ctx.set_custom_status(object()), "SerializationError"),
-            (lambda ctx: ctx.continue_as_new(object()), "SerializationError"),
-        ],
-    )
-    def test_a_wrong_argument_raises_at_the_call(self, call: Any, error: str) -> None:
-        async def flow(ctx: Any) -> str:
-            try:
-                call(ctx)
-            except Exception as raised:
-                return type(raised).__name__
-            return "accepted"
-
-        play = Play(flow)
-        assert play.start().actions == ()
-        assert play.result == error
+    assert isinstance(decision.completion, Completed)

@@ -65,7 +65,8 @@ def test_other_actions_than_recorded_fail_the_instance(before: str, after: str) 
     assert decision.actions == ()
     failure = decision.completion.failure
     assert failure.error_type == "durabletask_azure.errors.NonDeterminismError"
-    assert "expected" in failure.message and "but the orchestrator" in failure.message
+    assert "expected" in failure.message
+    assert "but the orchestrator" in failure.message
 
 
 def test_the_message_names_event_expected_and_actual() -> None:

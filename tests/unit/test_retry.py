@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,8 @@ SECOND = timedelta(seconds=1)
 
 
 def policy(**options: Any) -> RetryPolicy:
-    return RetryPolicy(**{"first_retry_interval": SECOND, "max_number_of_attempts": 3, **options})
+    options = {"first_retry_interval": SECOND, "max_number_of_attempts": 3, **options}
+    return RetryPolicy(**options)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,11 @@ def test_a_policy_shows_what_it_was_given() -> None:
     full = policy(
         backoff_coefficient=2.0, max_retry_interval=SECOND, retry_timeout=SECOND, retry_predicate=worth
     )
-    assert (full.first_retry_interval, full.max_number_of_attempts, full.backoff_coefficient) == (SECOND, 3, 2.0)
+    assert (full.first_retry_interval, full.max_number_of_attempts, full.backoff_coefficient) == (
+        SECOND,
+        3,
+        2.0,
+    )
     assert (full.max_retry_interval, full.retry_timeout, full.retry_predicate) == (SECOND, SECOND, worth)
 
 
@@ -73,7 +79,11 @@ def test_the_timeout_counts_on_the_orchestrations_clock() -> None:
 
 def test_final_failures_are_not_retried() -> None:
     assert next_delay(policy(), 1, T0, T0, failure(is_non_retriable=True)) is None
-    chosen = policy(retry_predicate=lambda seen: seen.is_caused_by(ValueError))
+
+    def worth(seen: FailureDetails) -> bool:
+        return seen.is_caused_by(ValueError)
+
+    chosen = policy(retry_predicate=worth)
     assert next_delay(chosen, 1, T0, T0, failure()) == SECOND
     assert next_delay(chosen, 1, T0, T0, failure(error_type="KeyError")) is None
 
@@ -107,9 +117,9 @@ def test_exhausted_attempts_raise_the_last_failure() -> None:
 
 
 def test_a_sub_orchestration_is_retried_under_a_new_generated_id() -> None:
-    def flow(ctx: Any) -> Any:
-        found = yield ctx.call_sub_orchestrator("child", retry_policy=policy())
-        named = yield ctx.call_sub_orchestrator("child", instance_id="mine", retry_policy=policy())
+    def flow(ctx: Any) -> Generator[Any, Any, Any]:
+        found: Any = yield ctx.call_sub_orchestrator("child", retry_policy=policy())
+        named: Any = yield ctx.call_sub_orchestrator("child", instance_id="mine", retry_policy=policy())
         return [found, named]
 
     play = Play(flow)

@@ -164,8 +164,12 @@ async def test_a_wait_cancelled_in_the_moment_of_completion_does_no_harm() -> No
             await timer
 
         waiter = asyncio.create_task(wait())
+
         # Runs before the waiter wakes up, after the timer has fired.
-        timer.add_done_callback(lambda _: waiter.cancel())
+        def interrupt(_: Any) -> None:
+            waiter.cancel()
+
+        timer.add_done_callback(interrupt)
         await asyncio.wait([waiter])
         return [waiter.cancelled(), timer.is_cancelled]
 
@@ -173,6 +177,25 @@ async def test_a_wait_cancelled_in_the_moment_of_completion_does_no_harm() -> No
     play.start()
     play.turn(play.fired(1))
     assert play.result == [True, False]
+
+
+async def test_a_task_may_be_cancelled_together_with_the_wait_for_it() -> None:
+    async def flow(ctx: Any) -> list[Any]:
+        timer = ctx.create_timer(ctx.current_utc_datetime)
+
+        async def wait() -> None:
+            await timer
+
+        waiter = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        timer.cancel()
+        await asyncio.wait([waiter])
+        return [waiter.cancelled(), timer.is_cancelled]
+
+    play = Play(flow)
+    assert play.start().cancelled_timers == (1,)
+    assert play.result == [True, True]
 
 
 def test_a_fan_out_of_very_many_tasks_is_linear() -> None:

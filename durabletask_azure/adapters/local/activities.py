@@ -34,6 +34,10 @@ _TAKE = (
     " RETURNING seq, id, deliveries, body"
 )
 _DELETE = "DELETE FROM tasks WHERE seq = ?"
+_MOVE = (
+    "INSERT INTO dead(partition, id, reason, description, deliveries, enqueued_at, body)"
+    " SELECT NULL, id, ?, ?, deliveries, enqueued_at, body FROM tasks WHERE seq = ?"
+)
 _FREE_ALL = "UPDATE tasks SET locked_by = NULL WHERE locked_by = ?"
 _HOLDERS = "SELECT DISTINCT locked_by FROM tasks INDEXED BY tasks_locked WHERE locked_by IS NOT NULL"
 _MOVE_EXHAUSTED = (
@@ -68,6 +72,7 @@ class LocalActivityQueue:
         self._delivery_count_max = delivery_count_max
         self._lock_s = lock_s
         self._checked_at = float("-inf")
+        self._interrupts = 0
         self._closed = False
 
     async def send(self, tasks: Sequence[ToActivities]) -> None:
@@ -77,7 +82,8 @@ class LocalActivityQueue:
     async def receive(self, count_max: int, wait_s: float) -> Sequence[ActivityDelivery]:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        while not self._closed:
+        interrupts = self._interrupts
+        while not self._closed and interrupts == self._interrupts:
             seen = self._bell.count(ACTIVITIES)
             if self._any_free():
                 rows = await self._committer.submit(
@@ -152,6 +158,20 @@ class LocalActivityQueue:
             transaction.topics.append(ACTIVITIES)
 
         await self._committer.submit(work, durable=False)
+
+    async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
+        place = place_of(delivery.token)
+
+        def work(transaction: Transaction) -> None:
+            transaction.execute(_MOVE, (reason, description, place))
+            transaction.execute(_DELETE, (place,))
+
+        await self._committer.submit(work)
+
+    def interrupt(self) -> None:
+        """End the receives that wait now, empty; to be called in an event loop or from any thread."""
+        self._interrupts += 1
+        wake(self._bell.ring((ACTIVITIES,)))
 
     async def dead_letters(self, count_max: int) -> Sequence[DeadLetter]:
         return await lock_letters(self._committer, tasks=True, count_max=count_max, lock_s=self._lock_s)

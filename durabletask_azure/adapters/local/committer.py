@@ -24,6 +24,7 @@ __all__ = ["Committer", "InlineCommitter", "Neighbours", "ThreadCommitter", "Tra
 
 T = TypeVar("T")
 _REQUESTS_MAX = 1_000
+_BUSY_S_MAX = 10.0
 # What SQLite and its Python module raise for a value or statement of this one request.
 _UNACCEPTABLE = (
     sqlite3.IntegrityError,
@@ -100,7 +101,7 @@ class Committer(Protocol):
 def run_batch(connection: sqlite3.Connection, requests: Sequence[_Request]) -> None:
     """Run requests in one transaction; each is left with its answer or its error."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        _begin(connection)
         (last,) = connection.execute(
             "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"
         ).fetchone()
@@ -117,6 +118,27 @@ def run_batch(connection: sqlite3.Connection, requests: Sequence[_Request]) -> N
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    """Begin to write, waiting while another process does.
+
+    SQLite's own waiting grows to a tenth of a second a try, which starves one of two busy processes; a commit takes
+    about a millisecond, so it is tried that often.
+    """
+    deadline = 0.0
+    pause_s = 0.0002
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            now = time.monotonic()
+            deadline = deadline or now + _BUSY_S_MAX
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, 0.002)
 
 
 def _run(transaction: Transaction, request: _Request) -> None:
@@ -212,6 +234,7 @@ class ThreadCommitter:
         poll_s: float,
     ) -> None:
         self._connection = connection
+        self._connection.execute("PRAGMA busy_timeout=0")
         self._synchronous = synchronous
         self._current = synchronous
         self._relaxed = "OFF" if synchronous == "OFF" else "NORMAL"
@@ -248,17 +271,32 @@ class ThreadCommitter:
         self._thread.join()
 
     def _work(self) -> None:
-        while True:
+        try:
+            while self._turn():
+                continue
+        finally:
+            # Only our own mistake ends the thread with requests waiting; they must not wait for ever.
             with self._ready:
-                if not self._queue and not self._closed:
-                    self._ready.wait(0.005 if self._neighbours.waiting else self._poll_s)
-                if not self._queue and self._closed:
-                    return
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), _REQUESTS_MAX))]
-            if batch:
-                self._commit(batch)
-            if not batch or time.monotonic() - self._looked_at > self._poll_s:
-                self._look_round()
+                self._closed = True
+                left = [*self._queue]
+                self._queue.clear()
+            for request in left:
+                request.error = HubUnavailableError("the hub's writer has stopped")
+            self._answer(left, ())
+
+    def _turn(self) -> bool:
+        """Commit what gathered, or look round; return whether there is more to come."""
+        with self._ready:
+            if not self._queue and not self._closed:
+                self._ready.wait(0.005 if self._neighbours.waiting else self._poll_s)
+            if not self._queue and self._closed:
+                return False
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), _REQUESTS_MAX))]
+        if batch:
+            self._commit(batch)
+        if not batch or time.monotonic() - self._looked_at > self._poll_s:
+            self._look_round()
+        return True
 
     def _commit(self, batch: Sequence[_Request]) -> None:
         durable = any(request.durable for request in batch)
@@ -276,11 +314,16 @@ class ThreadCommitter:
         self.durable_commits += durable
         self.requests += len(batch)
         topics = [topic for request in batch for topic in request.topics]
+        self._answer(batch, self._bell.ring(topics))
+        if topics or self._neighbours.waiting:
+            self._neighbours.tell(topics)
+
+    def _answer(self, requests: Sequence[_Request], waiters: Sequence[asyncio.Future[None]]) -> None:
         answers: defaultdict[asyncio.AbstractEventLoop, _Answers] = defaultdict(_Answers)
-        for request in batch:
+        for request in requests:
             if request.future is not None:
                 answers[request.future.get_loop()].requests.append(request)
-        for waiter in self._bell.ring(topics):
+        for waiter in waiters:
             answers[waiter.get_loop()].waiters.append(waiter)
         for loop, own in answers.items():
             try:
@@ -288,8 +331,6 @@ class ThreadCommitter:
             except RuntimeError:
                 # The loop is closed: whoever asked is gone.
                 continue
-        if topics or self._neighbours.waiting:
-            self._neighbours.tell(topics)
 
     def _look_round(self) -> None:
         self._looked_at = time.monotonic()

@@ -138,7 +138,12 @@ class LocalHub:
             await self._activities[0].release()
         finally:
             wake(self._parts.bell.ring_all())
-            await asyncio.get_running_loop().run_in_executor(None, self._close_files)
+            try:
+                closing = asyncio.get_running_loop().run_in_executor(None, self._close_files)
+            except RuntimeError:  # the interpreter is ending: thread pools take nothing any more
+                self._close_files()
+            else:
+                await closing
 
     def _close_files(self) -> None:
         parts = self._parts

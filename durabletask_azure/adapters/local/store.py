@@ -191,14 +191,6 @@ class LocalStore:
         )
         return [decode_tombstone(body) for (body,) in found]
 
-    async def delete_tombstones(self, partition: int, instance_ids: Sequence[str]) -> None:
-        doomed = [(partition, instance_id) for instance_id in instance_ids]
-
-        def work(transaction: Transaction) -> None:
-            transaction.executemany("DELETE FROM tombstones WHERE partition = ? AND id = ?", doomed)
-
-        await self._committer.submit(work)
-
     async def server_time(self) -> datetime:
         return from_us(wall_us())
 

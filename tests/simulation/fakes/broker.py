@@ -224,14 +224,13 @@ class SessionBroker:
         self._world.trace("dead letter", item.id, reason)
         self.dead.append(Dead(item, partition, reason, description))
 
-    def recreate(self) -> None:
-        """Lose all sessions and scheduled messages; numbers and duplicate detection start again."""
+    def recreate(self, is_lost: Callable[[Item], bool] = lambda item: True) -> None:
+        """Lose all sessions and what ``is_lost`` of the scheduled; numbers and duplicate detection start again."""
         self._numbers = 0
         self._window.clear()
         for partition, part in enumerate(self._parts):
-            for handle in part.scheduled.values():
-                handle.cancel()
-            part.scheduled.clear()
+            for item in [item for item in part.scheduled if is_lost(item)]:
+                part.scheduled.pop(item).cancel()
             part.holder = None
             kept, part.ready = part.ready, []
             for item in kept:
@@ -324,6 +323,13 @@ class ActivityBroker:
             return False
         del self._items[number]
         return True
+
+    def dead_letter(self, number: int, lock: int, reason: str, description: str) -> None:
+        """Put a task aside, if its lock is still held."""
+        item = self._held(number, lock)
+        if item is not None:
+            del self._items[number]
+            self.dead.append(Dead(item, None, reason, description))
 
     def abandon(self, number: int, lock: int) -> None:
         """Give a task back."""

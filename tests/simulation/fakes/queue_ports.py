@@ -232,6 +232,7 @@ class SimActivityQueue:
         self._results = results
         self._groups = tuple(groups)
         self._closed = False
+        self._interrupts = 0
 
     async def send(self, tasks: Sequence[ToActivities]) -> None:
         fault = await self._gate.begin("activities.send")
@@ -285,6 +286,12 @@ class SimActivityQueue:
                 self._broker.abandon(*_numbers(delivery))
 
         await self._gate.call("activities.abandon", effect)
+
+    async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
+        number, lock = _numbers(delivery)
+        await self._gate.call(
+            "activities.dead_letter", lambda: self._broker.dead_letter(number, lock, reason, description)
+        )
 
     async def dead_letters(self, count_max: int) -> Sequence[DeadLetter]:
         return await self._gate.call(

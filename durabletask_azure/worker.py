@@ -1,0 +1,349 @@
+"""The worker: what a program registers, and the life cycle of the engine that runs it.
+
+A worker takes its share of the hub's partitions and activity tasks between ``start`` and ``stop``; stopping drains what
+runs. User code runs in threads and on loops of its own, never on the hub's thread: synchronous activities in a pool,
+async ones on the caller's loop (``async with``, ``run``) or on a thread that the worker keeps for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import signal
+import threading
+import uuid
+from collections.abc import Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, overload
+
+import msgspec
+
+from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+from durabletask_azure.core.registry import Registry
+from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.executor import ThreadExecutor
+from durabletask_azure.engine.worker import Engine
+from durabletask_azure.errors import ActivityNotRegisteredError, OrchestratorNotRegisteredError
+from durabletask_azure.hosting import EngineThread, HubHost
+from durabletask_azure.settings import Settings
+
+__all__ = [
+    "ActivityNotRegisteredError",
+    "ConcurrencyOptions",
+    "ExceptionPropertiesProvider",
+    "OrchestratorNotRegisteredError",
+    "TaskHubWorker",
+]
+
+F = TypeVar("F")
+
+
+class ExceptionPropertiesProvider(Protocol):
+    """Takes custom properties out of an exception, to be kept with the failure."""
+
+    def get_exception_properties(self, exception: Exception) -> Mapping[str, Any] | None:
+        """Return the properties to keep, JSON-like values by name, or ``None``."""
+        ...
+
+
+class ConcurrencyOptions:
+    """How much a worker does at once; without options the hub's settings count.
+
+    Args:
+        maximum_concurrent_activity_work_items: activities at once; 100 per processor if not given.
+        maximum_concurrent_orchestration_work_items: instances handled by one commit, if that is fewer than the settings
+            allow; 100 per processor if not given. The turns of a partition run one after the other in any case.
+        maximum_thread_pool_workers: threads for synchronous activities; processors + 4 if not given.
+    """
+
+    def __init__(
+        self,
+        maximum_concurrent_activity_work_items: int | None = None,
+        maximum_concurrent_orchestration_work_items: int | None = None,
+        maximum_thread_pool_workers: int | None = None,
+    ) -> None:
+        processors = os.cpu_count() or 1
+        self.maximum_concurrent_activity_work_items = _given(
+            maximum_concurrent_activity_work_items, 100 * processors
+        )
+        self.maximum_concurrent_orchestration_work_items = _given(
+            maximum_concurrent_orchestration_work_items, 100 * processors
+        )
+        self.maximum_thread_pool_workers = _given(maximum_thread_pool_workers, processors + 4)
+
+
+class TaskHubWorker:
+    """Runs orchestrations and activities of a task hub.
+
+    Args:
+        hub: the task hub; several workers and clients may share it.
+        concurrency_options: how much is done at once; the hub's settings if not given.
+        data_converter: how values become text; it must be the same on all workers and clients of a hub.
+        logger: where the worker reports starting and stopping; ``durabletask_azure.worker`` if not given.
+        exception_properties_provider: takes custom properties out of exceptions, to be kept with failures.
+    """
+
+    def __init__(
+        self,
+        hub: HubHost,
+        *,
+        concurrency_options: ConcurrencyOptions | None = None,
+        data_converter: DataConverter | None = None,
+        logger: logging.Logger | None = None,
+        exception_properties_provider: ExceptionPropertiesProvider | None = None,
+    ) -> None:
+        self._hub = hub
+        self._registry = Registry()
+        self._concurrency_options = concurrency_options
+        self._settings = _with_options(hub.settings, concurrency_options)
+        self._converter = data_converter if data_converter is not None else JsonDataConverter()
+        self._logger = logger if logger is not None else logging.getLogger("durabletask_azure.worker")
+        self._properties = exception_properties_provider
+        self._lock = threading.RLock()
+        self._engine: Engine | None = None
+        self._activity_thread: EngineThread | None = None
+        self._user_loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def concurrency_options(self) -> ConcurrencyOptions:
+        """How much the worker does at once."""
+        return self._concurrency_options if self._concurrency_options is not None else ConcurrencyOptions()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the worker is started."""
+        return self._engine is not None
+
+    # ------------------------------------------------------------------ registration
+
+    def add_orchestrator(
+        self,
+        fn: Any = None,
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        factory: Callable[[], Any] | None = None,
+    ) -> str:
+        """Register an orchestrator and return its name.
+
+        ``fn`` is a function ``(ctx, input)`` or ``(ctx)``, or a class or instance with such a method ``run``;
+        ``factory`` instead makes one such object for each execution. A name may be registered in several versions.
+
+        Raises:
+            RuntimeError: the worker is running. ConfigurationError: the name is taken.
+            TypeError, ValueError: nothing that can be run, or no name.
+        """
+        self._check_stopped("Orchestrators")
+        return self._registry.add_orchestrator(fn, name=name, version=version, factory=factory)
+
+    def add_activity(
+        self, fn: Any = None, *, name: str | None = None, factory: Callable[[], Any] | None = None
+    ) -> str:
+        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators."""
+        self._check_stopped("Activities")
+        return self._registry.add_activity(fn, name=name, factory=factory)
+
+    def add_activities_from(self, obj: Any) -> list[str]:
+        """Register every public method of an object as an activity of the method's name; return the names.
+
+        Raises:
+            RuntimeError: the worker is running. ConfigurationError: a name is taken, or there is no public method.
+        """
+        self._check_stopped("Activities")
+        return self._registry.add_activities_from(obj)
+
+    @overload
+    def orchestrator(self, fn: F, /) -> F: ...
+
+    @overload
+    def orchestrator(
+        self, fn: None = None, /, *, name: str | None = ..., version: str | None = ...
+    ) -> Callable[[F], F]: ...
+
+    def orchestrator(self, fn: Any = None, /, *, name: str | None = None, version: str | None = None) -> Any:
+        """Register the decorated function or class as an orchestrator; with or without arguments."""
+
+        def register(target: F) -> F:
+            self.add_orchestrator(target, name=name, version=version)
+            return target
+
+        return register if fn is None else register(fn)
+
+    @overload
+    def activity(self, fn: F, /) -> F: ...
+
+    @overload
+    def activity(self, fn: None = None, /, *, name: str | None = ...) -> Callable[[F], F]: ...
+
+    def activity(self, fn: Any = None, /, *, name: str | None = None) -> Any:
+        """Register the decorated function or class as an activity; with or without arguments."""
+
+        def register(target: F) -> F:
+            self.add_activity(target, name=name)
+            return target
+
+        return register if fn is None else register(fn)
+
+    # ------------------------------------------------------------------ life cycle
+
+    def start(self) -> None:
+        """Start working in the background.
+
+        Raises:
+            RuntimeError: the worker is running. ConfigurationError: the hub is closed.
+        """
+        with self._lock:
+            if self._engine is not None:
+                raise RuntimeError("The worker is already running.")
+            worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
+            executor = ThreadExecutor(
+                self._settings.activity_threads_max, async_loop=self._loop_for_activities()
+            )
+            engine = Engine(
+                self._hub.ports,
+                self._registry,
+                self._settings,
+                self._options(),
+                executor=executor,
+                worker_id=worker_id,
+                id_source=_new_id,
+                log=self._logger,
+            )
+            try:
+                self._hub.run(engine.start)
+            except BaseException:
+                self._end_activity_thread()
+                raise
+            self._engine = engine
+            self._hub.enter(self, engine.stop)
+
+    def stop(self) -> None:
+        """Stop working: wait for running activities, commit and send what is under way, give the partitions back.
+
+        Waits at most ``Settings.stop_grace_s`` for activities; what does not end in time is run again by another
+        worker. Stopping a stopped worker does nothing.
+        """
+        with self._lock:
+            engine = self._engine
+            if engine is None:
+                return
+            try:
+                if not self._hub.is_closed:
+                    self._hub.run(engine.stop)
+            finally:
+                self._hub.leave(self)
+                self._engine = None
+                self._end_activity_thread()
+
+    async def run(self) -> None:
+        """Start, work until cancelled or told to end by SIGTERM or SIGINT, then drain as :meth:`stop` does.
+
+        Async activities run on the caller's loop. Signals are handled if this is the main thread; the handlers that
+        were there before are put back.
+        """
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._user_loop = loop
+        with _signals_handled(loop, told.set):
+            try:
+                if not self.is_running:
+                    await asyncio.to_thread(self.start)
+                await told.wait()
+            finally:
+                await asyncio.to_thread(self.stop)
+                self._user_loop = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        self._user_loop = asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # In a thread: async activities that are still running need this loop to end.
+        await asyncio.to_thread(self.stop)
+        self._user_loop = None
+
+    def _check_stopped(self, what: str) -> None:
+        if self.is_running:
+            raise RuntimeError(f"{what} cannot be added while the worker is running.")
+
+    def _loop_for_activities(self) -> asyncio.AbstractEventLoop:
+        if self._user_loop is not None:
+            return self._user_loop
+        self._activity_thread = EngineThread("durabletask-azure async activities")
+        return self._activity_thread.loop()
+
+    def _end_activity_thread(self) -> None:
+        if self._activity_thread is not None:
+            self._activity_thread.close()
+            self._activity_thread = None
+
+    def _options(self) -> RuntimeOptions:
+        settings, provider = self._settings, self._properties
+
+        def properties(error: BaseException) -> dict[str, Any] | None:
+            if provider is None or not isinstance(error, Exception):
+                return None
+            found = provider.get_exception_properties(error)
+            return dict(found) if found is not None else None
+
+        return RuntimeOptions(
+            codec=self._converter,
+            failure_text_bytes_max=settings.failure_text_bytes_max,
+            name_chars_max=settings.name_chars_max,
+            instance_id_chars_max=settings.instance_id_chars_max,
+            exception_properties=properties if provider is not None else None,
+        )
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _given(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _with_options(settings: Settings, options: ConcurrencyOptions | None) -> Settings:
+    if options is None:
+        return settings
+    return msgspec.structs.replace(
+        settings,
+        activity_concurrency_max=options.maximum_concurrent_activity_work_items,
+        activity_threads_max=options.maximum_thread_pool_workers,
+        commit_instances_max=min(
+            options.maximum_concurrent_orchestration_work_items, settings.commit_instances_max
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _signals_handled(loop: asyncio.AbstractEventLoop, tell: Callable[[], object]) -> Generator[None]:
+    """Have SIGTERM and SIGINT call ``tell`` on the loop, where that is possible, and put back what was there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(_number: int, _frame: object) -> None:
+        loop.call_soon_threadsafe(tell)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Programs to read and run; each folder has a README."""

@@ -1,0 +1,1 @@
+"""The demo: durable orchestrations in several processes, one of which is killed."""
