@@ -2,7 +2,8 @@
 
 Stored events carry more (commit numbers, ids for counting once) and know values that were spilled; here values are text
 and times are aware, in UTC. The end of each turn is not stored: ``OrchestratorCompletedEvent`` is put in where the next
-turn begins, so that histories read as those of the other Durable Task backends.
+turn begins, so that histories read as those of the other Durable Task backends. A large value sent to another instance
+reads as ``None`` once that instance is purged.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 
 from durabletask_azure.core import history as stored
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.payloads import BlobRef, resolve
+from durabletask_azure.core.payloads import BlobRef, Payload, resolve
 from durabletask_azure.engine.instances import ResolvedHistory
 from durabletask_azure.query import OrchestrationStatus
 
@@ -273,7 +274,7 @@ def _event(event: stored.HistoryEvent, loaded: Mapping[str, str]) -> HistoryEven
                 *base, status, resolve(event.result, loaded), _failure(event.failure, loaded)
             )
         case stored.ContinuedEvent():
-            return ContinueAsNewEvent(*base, resolve(event.input, loaded))
+            return ContinueAsNewEvent(*base, _sent(event.input, loaded))
         case stored.ExecutionTerminatedEvent():
             return ExecutionTerminatedEvent(*base, resolve(event.input, loaded), event.recurse)
         case stored.ExecutionSuspendedEvent():
@@ -285,7 +286,7 @@ def _event(event: stored.HistoryEvent, loaded: Mapping[str, str]) -> HistoryEven
         case stored.TimerFiredEvent():
             return TimerFiredEvent(*base, event.fire_at, event.timer_id)
         case stored.EventSentEvent():
-            return EventSentEvent(*base, event.instance_id, event.name, resolve(event.input, loaded))
+            return EventSentEvent(*base, event.instance_id, event.name, _sent(event.input, loaded))
         case stored.EventRaisedEvent():
             return EventRaisedEvent(*base, event.name, resolve(event.input, loaded))
         case _:
@@ -307,7 +308,7 @@ def _task_event(event: TaskEvent, loaded: Mapping[str, str]) -> HistoryEvent:
     match event:
         case stored.TaskScheduledEvent():
             return TaskScheduledEvent(
-                *base, event.name, event.version, resolve(event.input, loaded), tags=_tags(event.tags, loaded)
+                *base, event.name, event.version, _sent(event.input, loaded), tags=_tags(event.tags, loaded)
             )
         case stored.TaskCompletedEvent():
             return TaskCompletedEvent(*base, event.task_scheduled_id, resolve(event.result, loaded))
@@ -319,7 +320,7 @@ def _task_event(event: TaskEvent, loaded: Mapping[str, str]) -> HistoryEvent:
                 event.instance_id,
                 event.name,
                 event.version,
-                resolve(event.input, loaded),
+                _sent(event.input, loaded),
                 tags=_tags(event.tags, loaded),
             )
         case stored.SubOrchestrationInstanceCompletedEvent():
@@ -353,6 +354,11 @@ def _started(event: stored.ExecutionStartedEvent, loaded: Mapping[str, str]) -> 
         scheduled_start_timestamp=event.scheduled_start,
         tags=_tags(event.tags, loaded),
     )
+
+
+def _sent(value: Payload, loaded: Mapping[str, str]) -> str | None:
+    """Return what was sent to somebody, ``None`` when it has been purged with its receiver."""
+    return loaded.get(value.name) if isinstance(value, BlobRef) else value
 
 
 def _tags(tags: stored.Tags, loaded: Mapping[str, str]) -> dict[str, str] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -25,6 +26,7 @@ from durabletask_azure.settings import Settings
 __all__ = ["EngineThread", "HubHost"]
 
 T = TypeVar("T")
+_log = logging.getLogger("durabletask_azure.hub")
 Call = Callable[[], Coroutine[Any, Any, T]]
 """Makes the coroutine to run on the hub's thread; a call that is refused makes none."""
 
@@ -97,7 +99,14 @@ class EngineThread:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while True:
+            try:
+                loop.run_forever()
+                break
+            except (KeyboardInterrupt, SystemExit):
+                # No signal is ever raised on this thread: user code raised it, and its task has it as its result. What
+                # else runs on this loop must not end for that.
+                _log.exception("user code tried to end the thread %s", threading.current_thread().name)
     finally:
         try:
             tasks = asyncio.all_tasks(loop)
@@ -119,7 +128,7 @@ class HubHost:
         self._settings = settings
         self._name = name
         self._thread = EngineThread(f"durabletask-azure {name}")
-        self._tenants: dict[object, Call[None]] = {}
+        self._tenants: dict[object, Callable[[], None]] = {}
         self._finalizer = weakref.finalize(self, _close_quietly, self._thread, ports)
 
     def __repr__(self) -> str:
@@ -171,9 +180,9 @@ class HubHost:
                 raise
             raise HubUnavailableError("the task hub was closed while a call was under way") from None
 
-    def enter(self, tenant: object, leave: Call[None]) -> None:
-        """Have ``leave()`` run before the hub closes: a worker stops, so that its running activities can end."""
-        self._tenants[tenant] = leave
+    def enter(self, tenant: object, stop: Callable[[], None]) -> None:
+        """Have ``stop()`` called before the hub closes: a worker stops, so that its running activities can end."""
+        self._tenants[tenant] = stop
 
     def leave(self, tenant: object) -> None:
         """Forget a tenant."""
@@ -182,9 +191,8 @@ class HubHost:
     def close(self) -> None:
         """Stop the hub's workers in this process, close its files and end its thread. Closing twice is harmless."""
         if not self.is_closed and not self._thread.is_forked:
-            for tenant, leave in list(self._tenants.items()):
-                self.run(leave)
-                self.leave(tenant)
+            for stop in list(self._tenants.values()):
+                stop()
         self._finalizer()
 
     async def aclose(self) -> None:

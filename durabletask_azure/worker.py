@@ -218,7 +218,7 @@ class TaskHubWorker:
                 self._end_activity_thread()
                 raise
             self._engine = engine
-            self._hub.enter(self, engine.stop)
+            self._hub.enter(self, self.stop)
 
     def stop(self) -> None:
         """Stop working: wait for running activities, commit and send what is under way, give the partitions back.

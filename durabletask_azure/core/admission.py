@@ -24,7 +24,6 @@ from durabletask_azure.core.history import (
     HistoryEvent,
     OrchestratorStartedEvent,
     RuntimeStatus,
-    SeenId,
     SubOrchestrationInstanceCompletedEvent,
     SubOrchestrationInstanceCreatedEvent,
     SubOrchestrationInstanceFailedEvent,
@@ -33,7 +32,7 @@ from durabletask_azure.core.history import (
     TaskScheduledEvent,
     TimerFiredEvent,
 )
-from durabletask_azure.core.instance import Instance, pending_row
+from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
     FailInstance,
     Inbound,
@@ -45,8 +44,9 @@ from durabletask_azure.core.messages import (
 )
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import Payload
-from durabletask_azure.core.purge import purge, refuse_start
+from durabletask_azure.core.purge import is_child_of, purge
 from durabletask_azure.core.rows import InstanceRow, PastExecution
+from durabletask_azure.core.starts import begin, child_start, create, replace_request, start_execution
 from durabletask_azure.core.state import ExecutionState
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ TaskEnded = (
 )
 Order = EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent | ExecutionTerminatedEvent
 
-_UNSENT_DELAY_S = 1.0
+_ENDED_DELAY_S = 1.0
 _FULL_DELAY_S = 10.0
 _encoder = msgspec.json.Encoder()
 
@@ -107,15 +107,22 @@ class Admission:
         self.now: datetime = instance.state.now or ctx.server_now
 
     @property
+    def status(self) -> RuntimeStatus:
+        """The status of the instance as this turn has it so far."""
+        row, state = self.instance.row, self.instance.state
+        assert row is not None
+        return row.status if state.started is None else state.status
+
+    @property
     def has_work(self) -> bool:
         """Whether the orchestrator has something to run for."""
         return self.definition is not None and bool(self.new or self.ready)
 
     def run(self, inbound: Sequence[Inbound]) -> None:
         """Admit a batch that is already in order."""
-        times = [item.enqueued_at for item in inbound]
-        self.now = max([self.instance.state.now, *times] if self.instance.state.now else times, default=self.now)
-        self._find_code()
+        # never back (replay), and up to what the turn is run for: a nudge has no message to tell the time
+        self.now = max(self.now, self.ctx.server_now, *(item.enqueued_at for item in inbound))
+        self.find_code()
         if self.instance.row is not None and not self.instance.is_terminal:
             self._resume()
         for item in inbound:
@@ -135,7 +142,6 @@ class Admission:
         """Return the row as this turn leaves it, without its tail."""
         row = self.instance.row
         assert row is not None
-        status = state.status if state.started is not None else row.status
         completed = state.completed
         due_at = state.due_at()
         if self.ready or (self.kept and state.started is not None and completed is None):
@@ -144,7 +150,7 @@ class Admission:
             due_at = row.scheduled_start or row.created_at
         return msgspec.structs.replace(
             row,
-            status=status,
+            status=self.status,
             updated_at=max(self.now, row.created_at),
             completed_at=completed.timestamp if completed else None,
             due_at=None if completed else due_at,
@@ -160,7 +166,9 @@ class Admission:
             seen=row.seen if state.started is None else (),
         )
 
-    def put_back(self, item: Inbound, *, delay_s: float = 0.0, until: datetime | None = None, park: bool = False) -> None:
+    def put_back(
+        self, item: Inbound, *, delay_s: float = 0.0, until: datetime | None = None, park: bool = False
+    ) -> None:
         """Send a message to this partition again, later, under a new id."""
         message = item.message
         again = msgspec.structs.replace(
@@ -168,14 +176,16 @@ class Admission:
             id=stable_id(message.id, "again", self.ctx.partition, self.ctx.n),
             parked=message.parked + park,
         )
-        deliver_at = until or item.enqueued_at + timedelta(seconds=delay_s)
+        deliver_at = until or self.now + timedelta(seconds=delay_s)
         self.turn.eventless.append(
             ToPartition(partition=self.ctx.partition, message=again, deliver_at=deliver_at)
         )
 
     def drop(self, item: Inbound, why: str) -> None:
         """Leave a message out, with a note for the log."""
-        self.turn.notes.append(f"dropped {type(item.message.body).__name__} for {item.message.instance_id!r}: {why}")
+        self.turn.notes.append(
+            f"dropped {type(item.message.body).__name__} for {item.message.instance_id!r}: {why}"
+        )
 
     # ------------------------------------------------------------------ what kind of message
 
@@ -191,31 +201,38 @@ class Admission:
         body = message.body
         match body:
             case StartInstance():
-                if self.instance.state.started is None and not self.instance.is_terminal:
-                    self._begin(item.enqueued_at)
+                self._wake(item, row)
             case ExecutionStartedEvent():
-                self._child_start(item, body, row)
+                child_start(self, item, body)
             case ReplaceInstance():
-                self._replace_request(item, body, row)
+                replace_request(self, item, body)
             case PurgeInstance():
-                if self.ended is None and purge(self, item, body):
-                    self.changed = False
+                self._purge(item, body)
             case FailInstance() | ExecutionTerminatedEvent():
-                self._end(item, body)
+                self.end(item, body)
             case _:
                 self._event(item, body)
+
+    def _wake(self, item: Inbound, row: InstanceRow) -> None:
+        if self.instance.state.started is not None or self.instance.is_terminal or begin(self):
+            return
+        if row.scheduled_start is not None and self.now < row.scheduled_start:
+            self.put_back(item, until=row.scheduled_start)
+
+    def _purge(self, item: Inbound, body: PurgeInstance) -> None:
+        if self.ended is not None:
+            self.put_back(item, delay_s=_ENDED_DELAY_S)
+        elif purge(self, item, body):
+            self.changed = False
 
     def _absent(self, item: Inbound) -> None:
         message = item.message
         tombstone = self.instance.tombstone
         match message.body:
             case ExecutionStartedEvent() as started:
-                if tombstone is not None and tombstone.parent is not None and tombstone.parent == started.parent:
-                    self.drop(item, "the instance was purged")
-                else:
-                    self._create(started, item, past=(), seen=())
+                self._start_absent(item, started)
             case ReplaceInstance(start=started):
-                self._create(started, item, past=(), seen=())
+                self._start_absent(item, started)
             case StartInstance() | PurgeInstance() | FailInstance():
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
@@ -225,105 +242,20 @@ class Admission:
             case _:
                 self.drop(item, "there is no such instance, and it was tried again often enough")
 
-    # ------------------------------------------------------------------ starts
-
-    def _create(
-        self,
-        started: ExecutionStartedEvent,
-        item: Inbound,
-        *,
-        past: tuple[PastExecution, ...],
-        seen: tuple[SeenId, ...],
-    ) -> None:
-        own = SeenId(id=item.message.id, at=item.enqueued_at, sender=item.message.sender)
-        row = pending_row(started, created_at=item.enqueued_at, past=past)
-        self.instance.row = msgspec.structs.replace(row, seen=(*seen, own))
-        self.kept = []
-        self.reason = None
-        self.custom_status = None
-        self.ready = False
-        self.changed = True
-        self._find_code()
-        self._begin(item.enqueued_at)
-
-    def _child_start(self, item: Inbound, started: ExecutionStartedEvent, row: InstanceRow) -> None:
-        message = item.message
-        known = {past.execution_id for past in row.past} | {row.execution_id}
-        seen = {seen.id for seen in row.seen}
-        if row.parent == started.parent or started.execution_id in known:
-            self.drop(item, "a duplicate of its start")
-        elif message.id in seen or message.id in self.instance.state.seen:
-            self.drop(item, "a duplicate of an earlier start")
-        elif not self.instance.is_terminal:
-            refuse_start(self, item, started)
+    def _start_absent(self, item: Inbound, started: ExecutionStartedEvent) -> None:
+        tombstone = self.instance.tombstone
+        if tombstone is not None and (
+            (tombstone.parent is not None and tombstone.parent == started.parent)
+            or any(past.execution_id == started.execution_id for past in tombstone.leftovers)
+        ):
+            self.drop(item, "the instance was purged")
         else:
-            self._start_over(item, started, row)
-
-    def _replace_request(self, item: Inbound, body: ReplaceInstance, row: InstanceRow) -> None:
-        known = {past.execution_id for past in row.past} | {row.execution_id}
-        if body.start.execution_id in known:
-            self.drop(item, "a duplicate of its start")
-        elif self.ended is not None:
-            self.put_back(item, delay_s=_UNSENT_DELAY_S)
-        elif row.status.value not in body.replace:
-            self.drop(item, f"the instance is {row.status.value}, which its start may not replace")
-        elif self.instance.is_terminal:
-            self._start_over(item, body.start, row)
-        else:
-            terminated = ExecutionTerminatedEvent(
-                timestamp=item.enqueued_at, source_id=stable_id(item.message.id, "replace")
-            )
-            self._end(item, terminated)
-            self.put_back(item, delay_s=_UNSENT_DELAY_S)
-
-    def _start_over(self, item: Inbound, started: ExecutionStartedEvent, row: InstanceRow) -> None:
-        if row.commit > self.ctx.sent:
-            # what the old run still has to send is derived from its history: it may not go before that is sent
-            self.put_back(item, delay_s=_UNSENT_DELAY_S)
-            return
-        seen = self.instance.state.seen_to_carry(self.now, self.ctx.settings.seen_ids_s, dict(self.ctx.confirmed))
-        past = self.archive()
-        self.instance.restart_history()
-        self._create(started, item, past=past, seen=seen)
-
-    def _begin(self, at: datetime) -> bool:
-        """Start the execution if it is due and its code is here; return whether it is started now."""
-        row = self.instance.row
-        assert row is not None
-        if row.scheduled_start is not None and at < row.scheduled_start:
-            return False
-        if self.definition is None:
-            self._note_missing_code(row)
-            return False
-        self._start_execution()
-        self._admit_kept()
-        return True
-
-    def _start_execution(self) -> None:
-        row = self.instance.row
-        assert row is not None
-        self.instance.cold = []
-        self._push(
-            ExecutionStartedEvent(
-                timestamp=row.created_at,
-                commit=self.ctx.n,
-                name=row.name,
-                instance_id=row.instance_id,
-                execution_id=row.execution_id,
-                version=row.version,
-                input=row.input,
-                parent=row.parent,
-                scheduled_start=row.scheduled_start,
-                tags=row.tags,
-                generation=row.generation,
-                parent_trace_context=row.parent_trace_context,
-                seen=row.seen,
-            )
-        )
+            create(self, item, started)
 
     # ------------------------------------------------------------------ code that is not here
 
-    def _find_code(self) -> None:
+    def find_code(self) -> None:
+        """Look up the code of the instance's name and version."""
         row = self.instance.row
         self.definition = self.ctx.registry.orchestrator(row.name, row.version) if row else None
 
@@ -332,20 +264,21 @@ class Admission:
         row = self.instance.row
         assert row is not None
         if self.instance.state.started is None:
-            if not self.turn.inbound:
-                self._begin(self.ctx.server_now)
+            begin(self)
         elif self.definition is None:
-            self._note_missing_code(row)
-        elif self.kept:
-            self._admit_kept()
+            self.note_missing_code(row)
+        elif self.kept or self.reason is not None:
+            self.admit_kept()
 
-    def _note_missing_code(self, row: InstanceRow) -> None:
+    def note_missing_code(self, row: InstanceRow) -> None:
+        """Give the row the reason why its instance does not run."""
         version = f" version {row.version!r}" if row.version else ""
         reason = f"no orchestrator {row.name!r}{version} is registered with the worker that owns the instance"
         self.changed = self.changed or self.reason != reason
         self.reason = reason
 
-    def _admit_kept(self) -> None:
+    def admit_kept(self) -> None:
+        """Admit what waited in the row, now that the instance can run."""
         kept, self.kept = self.kept, []
         self.changed = self.changed or bool(kept) or self.reason is not None
         self.reason = None
@@ -365,22 +298,27 @@ class Admission:
 
     # ------------------------------------------------------------------ events
 
-    def _end(self, item: Inbound, body: FailInstance | ExecutionTerminatedEvent) -> None:
+    def end(self, item: Inbound, body: FailInstance | ExecutionTerminatedEvent) -> None:
+        """End a pending or running instance without asking its code."""
         if self.instance.is_terminal or self.ended is not None:
             self.drop(item, "the instance has ended")
             return
-        if isinstance(body, ExecutionTerminatedEvent) and body.source_id in self.instance.state.seen:
-            self.drop(item, "a duplicate")
-            return
+        if isinstance(body, ExecutionTerminatedEvent):
+            if body.source_id in self.instance.state.seen:
+                self.drop(item, "a duplicate")
+                return
+            if not is_child_of(self, body.parent_execution_id):
+                self.drop(item, "it is for the child of another execution")
+                return
         if self.instance.state.started is None:
-            self._start_execution()
+            start_execution(self)
         if isinstance(body, FailInstance):
             self.ended = ExecutionCompletedEvent(
                 timestamp=self.now, commit=self.ctx.n, status=RuntimeStatus.FAILED, failure=body.failure
             )
             self._touch()
             return
-        self._push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
+        self.push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
         children = tuple(
             task.instance_id
             for task in self.instance.state.tasks.values()
@@ -395,11 +333,13 @@ class Admission:
         )
 
     def _event(
-        self, item: Inbound, body: TaskEnded | EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent
+        self,
+        item: Inbound,
+        body: TaskEnded | EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent,
     ) -> None:
         if self.instance.is_terminal or self.ended is not None:
             self.drop(item, "the instance has ended")
-        elif self.instance.state.started is None and not self._begin(item.enqueued_at):
+        elif self.instance.state.started is None and not begin(self):
             self._keep(item)
         elif self.definition is None:
             self._keep(item)
@@ -407,7 +347,9 @@ class Admission:
             self._accept(item, body)
 
     def _accept(
-        self, item: Inbound, body: TaskEnded | EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent
+        self,
+        item: Inbound,
+        body: TaskEnded | EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent,
     ) -> None:
         state = self.instance.state
         match body:
@@ -415,7 +357,9 @@ class Admission:
                 if not isinstance(state.tasks.get(body.task_scheduled_id), TaskScheduledEvent):
                     return self.drop(item, "its task is not open")
             case SubOrchestrationInstanceCompletedEvent() | SubOrchestrationInstanceFailedEvent():
-                if not isinstance(state.tasks.get(body.task_scheduled_id), SubOrchestrationInstanceCreatedEvent):
+                if not isinstance(
+                    state.tasks.get(body.task_scheduled_id), SubOrchestrationInstanceCreatedEvent
+                ):
                     return self.drop(item, "its task is not open")
             case TimerFiredEvent():
                 fire_at = state.timers.get(body.timer_id)
@@ -430,7 +374,7 @@ class Admission:
                     return self.put_back(item, delay_s=_FULL_DELAY_S)
             case _ as never:
                 assert_never(never)
-        self._push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
+        self.push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
         return None
 
     def _has_room(self) -> bool:
@@ -442,7 +386,8 @@ class Admission:
         self.instance.state.seen = {entry.id: entry for entry in young}
         return len(young) < settings.seen_ids_max
 
-    def _push(self, event: HistoryEvent) -> None:
+    def push(self, event: HistoryEvent) -> None:
+        """Add an event to the history, for the orchestrator to see."""
         self._touch()
         self.new.append(event)
         self.turn.events += 1
@@ -460,6 +405,8 @@ class Admission:
 
 def _source(message: Message) -> str:
     body = message.body
-    if isinstance(body, (EventRaisedEvent, ExecutionTerminatedEvent, ExecutionSuspendedEvent, ExecutionResumedEvent)):
+    if isinstance(
+        body, (EventRaisedEvent, ExecutionTerminatedEvent, ExecutionSuspendedEvent, ExecutionResumedEvent)
+    ):
         return body.source_id or message.id
     return message.id

@@ -80,13 +80,18 @@ def plan_groups(
         companions: list[RowWrite] = [PutOutbox(row) for row in outbox]
         need_rows = sum(write_rows(write) for write in (*turn.main, *companions))
         need_bytes = sum(write_size(write) for write in (*turn.main, *companions))
-        full = rows + need_rows > rows_max or size + need_bytes > bytes_max or len(group.turns) >= instances_max
+        full = (
+            rows + need_rows > rows_max or size + need_bytes > bytes_max or len(group.turns) >= instances_max
+        )
         if group.turns and full:
             groups.append(group)
             group = Group(n)
             rows = size = 0
             if outbox:
-                outbox = [msgspec.structs.replace(row, index=_index(first + len(groups), i)) for i, row in enumerate(outbox)]
+                outbox = [
+                    msgspec.structs.replace(row, index=_index(first + len(groups), i))
+                    for i, row in enumerate(outbox)
+                ]
                 companions = [PutOutbox(row) for row in outbox]
         group.turns.append(turn)
         group.outbox.extend(outbox)

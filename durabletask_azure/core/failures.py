@@ -12,6 +12,7 @@ from durabletask_azure.errors import NonRetriableError, OrchestrationFailedError
 __all__ = ["FailureDetails", "describe_failure", "qualified_name", "truncate"]
 
 _INNER_DEPTH_MAX = 8
+_PROPERTY_BYTES_MAX = 4_096
 
 
 class FailureDetails(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="failure"):
@@ -104,6 +105,19 @@ def describe_failure(
         error_type=qualified_name(type(error)),
         stack_trace=truncate("".join(frames), text_bytes_max),
         inner_failure=inner,
-        properties=properties,
+        properties=_storable(properties) if properties else None,
         is_non_retriable=isinstance(error, NonRetriableError),
     )
+
+
+def _storable(properties: dict[str, Any]) -> dict[str, Any]:
+    """Return the user's own properties of an error, those that JSON cannot hold as their text."""
+    storable: dict[str, Any] = {}
+    for key, value in properties.items():
+        name = truncate(str(key), _PROPERTY_BYTES_MAX)
+        try:
+            msgspec.json.encode(value)
+            storable[name] = value
+        except Exception:  # a type msgspec does not know, half a surrogate pair, a cycle
+            storable[name] = truncate(ascii(value), _PROPERTY_BYTES_MAX)
+    return storable

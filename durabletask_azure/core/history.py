@@ -47,6 +47,7 @@ __all__ = [
     "decode_events",
     "encode_event",
     "payload_refs",
+    "replay_refs",
 ]
 
 
@@ -152,12 +153,16 @@ class ContinuedEvent(_Event, frozen=True, kw_only=True, tag="ContinueAsNew"):
 
 
 class ExecutionTerminatedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionTerminated"):
-    """Somebody terminated the instance; ``input`` becomes its output."""
+    """Somebody terminated the instance; ``input`` becomes its output.
+
+    ``parent_execution_id`` is set where a termination was passed on: only a child of that execution is meant.
+    """
 
     input: Payload = None
     recurse: bool = False
     source_id: str = ""
     sender: Sender | None = None
+    parent_execution_id: str | None = None
 
 
 class ExecutionSuspendedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionSuspended"):
@@ -306,3 +311,14 @@ def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
         if isinstance(event, ExecutionStartedEvent) and event.carried:
             refs.extend(payload_refs(event.carried))
     return refs
+
+
+_SENT = (TaskScheduledEvent, SubOrchestrationInstanceCreatedEvent, EventSentEvent, ContinuedEvent)
+
+
+def replay_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
+    """Return the references to spilled values that a replay of ``events`` reads.
+
+    What the orchestrator itself sent is not among them: it belongs to its receiver, and may be purged with it.
+    """
+    return payload_refs(event for event in events if not isinstance(event, _SENT))

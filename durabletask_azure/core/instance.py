@@ -17,7 +17,7 @@ from durabletask_azure.core.history import (
     RuntimeStatus,
     decode_events,
     encode_event,
-    payload_refs,
+    replay_refs,
 )
 from durabletask_azure.core.messages import Message
 from durabletask_azure.core.outbox import Origin
@@ -61,7 +61,9 @@ class Instance:
         """History that the execution has still to replay before it can run; ``None`` while warm or finished."""
 
     @classmethod
-    def load(cls, row: InstanceRow, etag: str, segments: bytes, tombstone: Tombstone | None = None) -> Instance:
+    def load(
+        cls, row: InstanceRow, etag: str, segments: bytes, tombstone: Tombstone | None = None
+    ) -> Instance:
         """Return the instance of a row and its full segments, joined.
 
         Raises:
@@ -99,7 +101,7 @@ class Instance:
 
     def history_refs(self) -> Sequence[BlobRef]:
         """Return the spilled values that a replay of the cold history needs."""
-        return payload_refs(self.cold) if self.cold else ()
+        return replay_refs(self.cold) if self.cold else ()
 
     def origin(self, partition: int, partitions: int) -> Origin:
         """Return who sends this execution's messages."""
@@ -116,10 +118,14 @@ class Instance:
         )
 
     def append(self, events: Sequence[HistoryEvent]) -> None:
-        """Add events to the history: to the fold and to the tail that the next row carries."""
-        for event in events:
+        """Add events to the history: to the fold and to the tail that the next row carries.
+
+        Raises:
+            ValueError, TypeError: one cannot be stored; nothing was added.
+        """
+        lines = [encode_event(event) for event in events]
+        for event, line in zip(events, lines, strict=True):
             self.state.apply(event)
-            line = encode_event(event)
             self.tail.append(line)
             self.tail_bytes += len(line)
 

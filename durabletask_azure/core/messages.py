@@ -62,9 +62,13 @@ class ReplaceInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
 
 
 class PurgeInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="PurgeInstance"):
-    """Request to remove a terminal instance, and with ``recursive`` its sub-orchestrations."""
+    """Request to remove a terminal instance, and with ``recursive`` its sub-orchestrations.
+
+    ``parent_execution_id`` is set where the request was passed on: only a child of that execution is meant.
+    """
 
     recursive: bool = False
+    parent_execution_id: str | None = None
 
 
 class FailInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="FailInstance"):

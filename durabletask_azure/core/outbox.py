@@ -30,11 +30,25 @@ from durabletask_azure.core.history import (
     TimerCreatedEvent,
     TimerFiredEvent,
 )
-from durabletask_azure.core.messages import ActivityTask, Message, MessageBody, Outbound, ToActivities, ToPartition
+from durabletask_azure.core.messages import (
+    ActivityTask,
+    Message,
+    MessageBody,
+    Outbound,
+    ToActivities,
+    ToPartition,
+)
 from durabletask_azure.core.partitioning import partition_of, stable_id
 from durabletask_azure.core.state import ExecutionState
 
-__all__ = ["Origin", "child_execution_id", "failure_of_ending", "messages_for", "to_instance", "unsent_messages"]
+__all__ = [
+    "Origin",
+    "child_execution_id",
+    "failure_of_ending",
+    "messages_for",
+    "to_instance",
+    "unsent_messages",
+]
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -91,21 +105,29 @@ def messages_for(event: HistoryEvent, origin: Origin) -> Iterable[Outbound]:
             return ()
 
 
-def unsent_messages(events: Iterable[HistoryEvent], sent: int, state: ExecutionState, origin: Origin) -> list[Outbound]:
-    """Return what a new owner has to send again: messages of events with a commit above ``sent``.
+def unsent_messages(
+    events: Iterable[HistoryEvent], sent: int, state: ExecutionState, origin: Origin
+) -> list[Outbound]:
+    """Return the messages of ``events`` with a commit above ``sent``: what a turn sends, and a new owner sends again.
 
-    Tasks and timers that are closed by now need no resend: their completion is in the history.
+    ``state`` is what the whole history comes to. Tasks and timers that are closed by now are left out: their
+    completion is in the history. So are the timers of an execution that is over; its tasks are not: an activity or
+    child that nobody waits for runs all the same.
     """
+    is_over = state.completed is not None or state.continued is not None
     outbound: list[Outbound] = []
     for event in events:
         if event.commit <= sent:
             continue
-        if isinstance(event, TaskScheduledEvent) and (event.event_id not in state.tasks or state.completed):
-            continue
-        if isinstance(event, SubOrchestrationInstanceCreatedEvent) and event.event_id not in state.tasks:
-            continue
-        if isinstance(event, TimerCreatedEvent) and (event.event_id not in state.timers or state.completed):
-            continue
+        match event:
+            case TaskScheduledEvent() | SubOrchestrationInstanceCreatedEvent():
+                if event.event_id not in state.tasks:
+                    continue
+            case TimerCreatedEvent():
+                if is_over or event.event_id not in state.timers:
+                    continue
+            case _:
+                pass
         outbound.extend(messages_for(event, origin))
     return outbound
 
@@ -116,7 +138,9 @@ def failure_of_ending(event: ExecutionCompletedEvent, instance_id: str) -> Failu
         return FailureDetails(
             message=f"sub-orchestration {instance_id!r} was terminated", error_type="OrchestrationTerminated"
         )
-    return FailureDetails(message=f"sub-orchestration {instance_id!r} failed", error_type="OrchestrationFailed")
+    return FailureDetails(
+        message=f"sub-orchestration {instance_id!r} failed", error_type="OrchestrationFailed"
+    )
 
 
 def _task(event: TaskScheduledEvent, origin: Origin) -> ToActivities:
@@ -189,7 +213,12 @@ def _ending(event: ExecutionCompletedEvent, origin: Origin) -> list[Outbound]:
     for child in event.cascade:
         source_id = stable_id(origin.execution_id, "terminate", child)
         body = ExecutionTerminatedEvent(
-            timestamp=event.timestamp, input=output, recurse=True, source_id=source_id, sender=sender
+            timestamp=event.timestamp,
+            input=output,
+            recurse=True,
+            source_id=source_id,
+            sender=sender,
+            parent_execution_id=origin.execution_id,
         )
         outbound.append(
             to_instance(child, body, message_id=source_id, partitions=origin.partitions, sender=sender)

@@ -73,8 +73,9 @@ class PayloadWriter:
 
         Raises:
             PayloadTooLargeError: over the cap; the message names ``what``, the size and the cap.
+            UnicodeEncodeError: (a ``ValueError``) the text has half a surrogate pair: no UTF-8 can hold it.
         """
-        if text is None or len(text) * 4 <= self._inline_bytes_max:
+        if text is None or (text.isascii() and len(text) <= self._inline_bytes_max):
             return text
         data = text.encode()
         if len(data) <= self._inline_bytes_max:

@@ -1,12 +1,14 @@
-"""How an instance goes, and how a start is refused: the two answers that have no history event of their own."""
+"""How an ended instance goes: its rows and payloads, and what is left so that late messages resurrect nothing.
+
+Nothing goes before everything the instance had to send is sent: that is derived from its history.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import ExecutionStartedEvent, Sender, SubOrchestrationInstanceFailedEvent
+from durabletask_azure.core.history import Sender
 from durabletask_azure.core.messages import Inbound, PurgeInstance
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
@@ -16,7 +18,7 @@ from durabletask_azure.core.rows import DeleteInstance, DeleteSegments, PastExec
 if TYPE_CHECKING:
     from durabletask_azure.core.admission import Admission
 
-__all__ = ["purge", "refuse_start"]
+__all__ = ["is_child_of", "purge"]
 
 _UNSENT_DELAY_S = 1.0
 
@@ -32,22 +34,22 @@ def purge(admission: Admission, item: Inbound, body: PurgeInstance) -> bool:
     if not instance.is_terminal:
         admission.drop(item, f"the instance is {row.status.value}: only ended instances can be purged")
         return False
+    if not is_child_of(admission, body.parent_execution_id):
+        admission.drop(item, "it is for the child of another execution")
+        return False
     if row.commit > ctx.sent:
         admission.put_back(item, delay_s=_UNSENT_DELAY_S)
         return False
     leftovers = (*row.past, PastExecution(row.execution_id, instance.segments, row.commit))
-    turn.main.append(DeleteInstance(instance.instance_id, ""))
-    turn.main.append(
-        PutTombstone(
-            Tombstone(
-                instance_id=instance.instance_id,
-                execution_id=row.execution_id,
-                expires_at=item.enqueued_at + timedelta(seconds=ctx.settings.tombstone_s),
-                parent=row.parent,
-                leftovers=leftovers,
-            )
-        )
+    tombstone = Tombstone(
+        instance_id=instance.instance_id,
+        execution_id=row.execution_id,
+        expires_at=admission.now + timedelta(seconds=ctx.settings.tombstone_s),
+        parent=row.parent,
+        leftovers=leftovers,
     )
+    turn.main.append(DeleteInstance(instance.instance_id, ""))
+    turn.main.append(PutTombstone(tombstone))
     turn.cleanup.extend(
         DeleteSegments(instance.instance_id, past.execution_id, 0, past.segments)
         for past in leftovers
@@ -58,39 +60,24 @@ def purge(admission: Admission, item: Inbound, body: PurgeInstance) -> bool:
         turn.eventless.extend(
             to_instance(
                 child,
-                PurgeInstance(recursive=True),
+                PurgeInstance(recursive=True, parent_execution_id=row.execution_id),
                 message_id=stable_id(row.execution_id, "purge", child, ctx.n),
                 partitions=ctx.partitions,
                 sender=Sender(ctx.partition, ctx.n),
             )
             for child in instance.state.children
         )
-    instance.tombstone = turn.main[-1].tombstone if isinstance(turn.main[-1], PutTombstone) else None
+    instance.tombstone = tombstone
     instance.row = None
     return True
 
 
-def refuse_start(admission: Admission, item: Inbound, started: ExecutionStartedEvent) -> None:
-    """Fail the task of a parent whose sub-orchestration's id belongs to another living instance."""
-    parent = started.parent
-    if parent is None:
-        admission.drop(item, "an instance of that id is running")
-        return
-    failure = FailureDetails(
-        message=f"an orchestration instance {started.instance_id!r} is already running",
-        error_type="OrchestrationAlreadyExistsError",
-    )
-    ctx = admission.ctx
-    admission.turn.eventless.append(
-        to_instance(
-            parent.instance_id,
-            SubOrchestrationInstanceFailedEvent(
-                timestamp=item.enqueued_at, task_scheduled_id=parent.task_id, failure=failure
-            ),
-            message_id=stable_id(parent.execution_id, "refused", parent.task_id),
-            partitions=ctx.partitions,
-            execution_id=parent.execution_id,
-            sender=Sender(ctx.partition, ctx.n),
-        )
-    )
-    admission.drop(item, "an instance of that id is running")
+def is_child_of(admission: Admission, parent_execution_id: str | None) -> bool:
+    """Return whether an order that cascades from an execution (or from none) is meant for this instance.
+
+    An execution knows only the ids it gave its children; another instance may have had, or may have got, such an id.
+    """
+    if parent_execution_id is None:
+        return True
+    row = admission.instance.row
+    return row is not None and row.parent is not None and row.parent.execution_id == parent_execution_id

@@ -21,7 +21,7 @@ from durabletask_azure.core.actions import (
     SendEvent,
     StartSubOrchestration,
 )
-from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.failures import FailureDetails, truncate
 from durabletask_azure.core.history import (
     ContinuedEvent,
     EventRaisedEvent,
@@ -39,9 +39,11 @@ from durabletask_azure.core.outbox import Origin, child_execution_id
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, Payload, PayloadWriter
 from durabletask_azure.core.state import ExecutionState
+from durabletask_azure.errors import PayloadTooLargeError
 
 __all__ = ["continued_events", "decided_events", "failed_event", "next_execution_id", "store_failure"]
 
+_KEPT_MESSAGE_BYTES_MAX = 4_096
 _encoder = msgspec.json.Encoder()
 
 
@@ -80,7 +82,10 @@ def decided_events(
         case ContinuedAsNew(input=text):
             following = next_execution_id(origin.execution_id)
             stored = writer.store(
-                text, instance_id=origin.instance_id, execution_id=following, what="the input of continue_as_new"
+                text,
+                instance_id=origin.instance_id,
+                execution_id=following,
+                what="the input of continue_as_new",
             )
             events.append(ContinuedEvent(timestamp=now, commit=n, input=stored, next_execution_id=following))
         case _ as never:
@@ -107,13 +112,19 @@ def failed_event(
     )
 
 
-def store_failure(failure: FailureDetails, writer: PayloadWriter, *, instance_id: str, execution_id: str) -> Failure:
+def store_failure(
+    failure: FailureDetails, writer: PayloadWriter, *, instance_id: str, execution_id: str
+) -> Failure:
     """Return the failure itself when small, else a reference to its JSON; one over the cap loses its details."""
     text = _encoder.encode(failure).decode()
     try:
         stored = writer.store(text, instance_id=instance_id, execution_id=execution_id, what="the failure")
-    except ValueError:
-        return FailureDetails(message=failure.message, error_type=failure.error_type)
+    except PayloadTooLargeError:
+        return FailureDetails(
+            message=truncate(failure.message, _KEPT_MESSAGE_BYTES_MAX),
+            error_type=failure.error_type,
+            is_non_retriable=failure.is_non_retriable,
+        )
     return stored if isinstance(stored, BlobRef) else failure
 
 
@@ -191,7 +202,9 @@ def _action_event(
                 name=action.name,
                 instance_id=action.instance_id,
                 version=action.version,
-                input=writer.store(action.input, **child, what=f"the input of sub-orchestration {action.name!r}"),
+                input=writer.store(
+                    action.input, **child, what=f"the input of sub-orchestration {action.name!r}"
+                ),
                 tags=_tags(action.tags, child, writer),
             )
         case SendEvent():

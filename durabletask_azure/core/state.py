@@ -131,7 +131,8 @@ class ExecutionState:
         return tuple(
             seen
             for seen in self.seen.values()
-            if seen.at >= oldest or (seen.sender and confirmed.get(seen.sender.partition, -1) < seen.sender.commit)
+            if seen.at >= oldest
+            or (seen.sender and confirmed.get(seen.sender.partition, -1) < seen.sender.commit)
         )
 
     def _see(
@@ -139,7 +140,7 @@ class ExecutionState:
         source_id: str,
         event: EventRaisedEvent | ExecutionTerminatedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent,
     ) -> None:
-        if source_id and source_id not in self.seen:
+        if source_id:
             sender = event.sender if isinstance(event, (EventRaisedEvent, ExecutionTerminatedEvent)) else None
             self.seen[source_id] = SeenId(id=source_id, at=event.timestamp, sender=sender)
 

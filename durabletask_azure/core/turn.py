@@ -18,17 +18,20 @@ from durabletask_azure.core.admission import Admission, in_order
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     EventRaisedEvent,
+    ExecutionCompletedEvent,
     ExecutionResumedEvent,
     ExecutionSuspendedEvent,
     HistoryEvent,
     OrchestratorStartedEvent,
+    TimerCreatedEvent,
     TimerFiredEvent,
+    payload_refs,
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
-from durabletask_azure.core.outbox import messages_for
+from durabletask_azure.core.outbox import messages_for, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
-from durabletask_azure.core.payloads import PayloadWriter, payload_prefix
+from durabletask_azure.core.payloads import ANY_EXECUTION, PayloadWriter, payload_prefix
 from durabletask_azure.core.record import continued_events, decided_events, failed_event
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import Execution, RuntimeOptions
@@ -139,10 +142,10 @@ def run_turn(
     if broken is not None and not instance.is_terminal:
         inbound = [*inbound, _poison(instance, broken, ctx)]
     admission.run(in_order(inbound))
-    if admission.ended is None and admission.has_work:
+    if admission.ended is not None:
+        _end(admission, turn, admission.ended)
+    elif admission.has_work:
         _execute(admission, turn, loaded, ctx)
-    elif admission.ended is not None:
-        _append(admission, turn, [admission.ended])
     _finish(admission, turn, ctx)
     return turn
 
@@ -176,33 +179,31 @@ def _execute(admission: Admission, turn: Turn, loaded: Mapping[str, str], ctx: T
 def _record(
     admission: Admission, turn: Turn, decision: Decision, new: Sequence[HistoryEvent], ctx: TurnContext
 ) -> None:
+    """Make what was decided the history: whole, or, if it cannot be stored, as a failure and nothing else."""
     instance = turn.instance
-    writer = PayloadWriter(
-        partitions=ctx.partitions,
-        inline_bytes_max=ctx.settings.payload_inline_bytes_max,
-        bytes_max=ctx.settings.payload_bytes_max,
-    )
     origin = instance.origin(ctx.partition, ctx.partitions)
     now = instance.state.now
     assert now is not None
+    writer = _writer(ctx)
     try:
         events = decided_events(decision, origin, writer, now=now, n=ctx.n)
         if decision.custom_status_set:
-            admission.custom_status = (
-                writer.store(
-                    decision.custom_status, instance_id=instance.instance_id, execution_id="-", what="custom status"
-                ),
-            )
-    except PayloadTooLargeError as error:
-        failure = FailureDetails(message=str(error), error_type="PayloadTooLargeError")
-        events = [failed_event(failure, origin, writer, now=now, n=ctx.n)]
+            own = {"instance_id": instance.instance_id, "execution_id": ANY_EXECUTION}
+            admission.custom_status = (writer.store(decision.custom_status, **own, what="the custom status"),)
+        _append(admission, turn, events)
+    except (TypeError, ValueError) as error:
+        # over the cap, or not JSON: the user's own converter, names with half a surrogate pair, a failure's properties
+        kind = "PayloadTooLargeError" if isinstance(error, PayloadTooLargeError) else "SerializationError"
+        failure = FailureDetails(message=f"what the turn decided cannot be stored: {error}", error_type=kind)
         decision = Decision(completion=Failed(failure))
+        writer = _writer(ctx)
+        events = [failed_event(failure, origin, writer, now=now, n=ctx.n)]
+        admission.custom_status = None
+        _append(admission, turn, events)
     turn.uploads.update(writer.uploads)
-    _append(admission, turn, events)
-    skipped = set(decision.cancelled_timers)
-    for event in events:
-        if event.event_id not in skipped or event.event_id < 0:
-            turn.outbound.extend(messages_for(event, origin))
+    cancelled = set(decision.cancelled_timers)
+    waited_for = [e for e in events if not (isinstance(e, TimerCreatedEvent) and e.event_id in cancelled)]
+    turn.outbound.extend(unsent_messages(waited_for, ctx.n - 1, instance.state, origin))
     _cancel_timers(turn, decision, origin.execution_id, now, ctx)
     match decision.completion:
         case ContinuedAsNew():
@@ -212,6 +213,14 @@ def _record(
             instance.drop_execution()
         case None:
             admission.ready = False
+
+
+def _writer(ctx: TurnContext) -> PayloadWriter:
+    return PayloadWriter(
+        partitions=ctx.partitions,
+        inline_bytes_max=ctx.settings.payload_inline_bytes_max,
+        bytes_max=ctx.settings.payload_bytes_max,
+    )
 
 
 def _cancel_timers(
@@ -265,11 +274,14 @@ def _append(admission: Admission, turn: Turn, events: Sequence[HistoryEvent]) ->
     turn.instance.append(events)
     turn.events += len(events)
     admission.changed = True
-    if admission.ended is not None:
-        origin = turn.instance.origin(admission.ctx.partition, admission.ctx.partitions)
-        for event in events:
-            turn.outbound.extend(messages_for(event, origin))
-        turn.instance.drop_execution()
+
+
+def _end(admission: Admission, turn: Turn, ended: ExecutionCompletedEvent) -> None:
+    """Write the end of an instance that was terminated or failed from outside."""
+    _append(admission, turn, [ended])
+    origin = turn.instance.origin(admission.ctx.partition, admission.ctx.partitions)
+    turn.outbound.extend(messages_for(ended, origin))
+    turn.instance.drop_execution()
 
 
 def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
@@ -288,19 +300,22 @@ def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
 def _trim_past(turn: Turn, ctx: TurnContext) -> None:
     """Let go of the oldest past executions, but of none that has something unsent."""
     instance = turn.instance
-    row = instance.row
+    row, started = instance.row, instance.state.started
     assert row is not None
-    if len(row.past) <= ctx.settings.executions_kept:
-        return
     surplus = len(row.past) - ctx.settings.executions_kept
+    if surplus <= 0:
+        return
+    # Tags, and events nobody waited for, go on from execution to execution under the name they were first stored by.
+    live = [ref.name for ref in payload_refs([started] if started is not None else [])]
     kept: list[PastExecution] = []
     for past in row.past:
-        if surplus > 0 and past.commit <= ctx.sent:
-            surplus -= 1
-            turn.cleanup.append(DeleteSegments(instance.instance_id, past.execution_id, 0, past.segments))
-            prefix = payload_prefix(ctx.partition, instance.instance_id)
-            turn.dropped_payloads.append(f"{prefix}{past.execution_id}/")
-        else:
+        if surplus == 0 or past.commit > ctx.sent:
             kept.append(past)
+            continue
+        surplus -= 1
+        if past.segments:
+            turn.cleanup.append(DeleteSegments(instance.instance_id, past.execution_id, 0, past.segments))
+        prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{past.execution_id}/"
+        if not any(name.startswith(prefix) for name in live):
+            turn.dropped_payloads.append(prefix)
     instance.row = msgspec.structs.replace(row, past=tuple(kept))
-

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 __all__ = ["ActivityExecutor", "InlineExecutor", "ThreadExecutor", "Work"]
@@ -196,6 +196,11 @@ class ThreadExecutor:
         if self._finished is None or self._runner is None or self._async_loop is None:
             return
         self._finished.is_open = False
+        while not self._queue.empty():  # what no thread has begun is not begun any more
+            try:
+                self._queue.get_nowait()
+            except Empty:
+                break
         for _ in range(self._threads):
             self._queue.put(None)
         self._threads = 0

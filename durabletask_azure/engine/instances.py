@@ -7,19 +7,24 @@ text only. Listing reads no history; it goes through the partitions in order, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import HistoryEvent, decode_events, payload_refs
+from durabletask_azure.core.history import HistoryEvent, decode_events, payload_refs, replay_refs
 from durabletask_azure.core.partitioning import partition_of
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.attempts import retried
-from durabletask_azure.errors import ConfigurationError, HubUnavailableError, OrchestrationNotFoundError
+from durabletask_azure.errors import (
+    ConfigurationError,
+    HubUnavailableError,
+    OrchestrationNotFoundError,
+    PayloadMissingError,
+)
 from durabletask_azure.ports import HubPorts, InstanceFilter, StoredInstance
 from durabletask_azure.settings import Settings
 
@@ -53,7 +58,10 @@ class InstancePage:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedHistory:
-    """The events of one execution and, by name, the text of every spilled value they refer to."""
+    """The events of one execution and, by name, the text of the spilled values they refer to.
+
+    What the orchestration sent to others belongs to them: it is missing here once they are purged.
+    """
 
     events: Sequence[HistoryEvent]
     loaded: dict[str, str]
@@ -114,11 +122,12 @@ class InstanceReader:
 
         Raises:
             OrchestrationNotFoundError: there is no such instance, or its execution is not kept.
-            PayloadMissingError: a spilled value is gone or damaged.
+            PayloadMissingError: a spilled value of the instance's own is gone or damaged.
             HubUnavailableError: the instance changed too fast to be read.
         """
         events = await self.events(instance_id, execution_id)
-        return ResolvedHistory(events, await self._load(payload_refs(events)))
+        needed = {ref.name for ref in replay_refs(events)}
+        return ResolvedHistory(events, await self._load(payload_refs(events), needed))
 
     async def events(self, instance_id: str, execution_id: str | None = None) -> list[HistoryEvent]:
         """Return the events :meth:`history` returns, their spilled values as references."""
@@ -201,7 +210,8 @@ class InstanceReader:
             self.partition_of(instance_id), instance_id, execution_id, count
         )
 
-    async def _load(self, refs: Iterable[BlobRef]) -> dict[str, str]:
+    async def _load(self, refs: Iterable[BlobRef], needed: Container[str] | None = None) -> dict[str, str]:
+        """Return the texts of spilled values by name; those not ``needed`` may be gone, and are left out then."""
         wanted = {ref.name: ref for ref in refs}
         if not wanted:
             return {}

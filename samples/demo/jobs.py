@@ -66,7 +66,9 @@ class Jobs:
             self._client.schedule_new_orchestration(approval, input=request, instance_id=item)
         self._client.raise_orchestration_event("bicycle", "approved", data="Kim")
         self._check("approved", begun, ["bicycle"], "bicycle: approved by Kim", calls=1)
-        self._check("timed out", begun, ["yacht"], "yacht: nobody answered", calls=1, at_least_s=APPROVAL_TIMEOUT_S)
+        self._check(
+            "timed out", begun, ["yacht"], "yacht: nobody answered", calls=1, at_least_s=APPROVAL_TIMEOUT_S
+        )
 
     def run_order(self) -> None:
         """A sub-orchestration that fails once and is tried again, as a new instance."""
@@ -89,7 +91,9 @@ class Jobs:
     def run_crash(self, victim: WorkerProcess, heir: WorkerProcess) -> None:
         """Kill the only worker in the middle of a chain, and have another one finish it."""
         heir.stop_working()
-        self._say(f"crash: worker {heir.name} pauses; worker {victim.name} runs a chain of {CRASH_STEPS} alone")
+        self._say(
+            f"crash: worker {heir.name} pauses; worker {victim.name} runs a chain of {CRASH_STEPS} alone"
+        )
         begun = time.monotonic()
         self._client.schedule_new_orchestration(slow_chain, input=CRASH_STEPS, instance_id="crash")
         self._until(lambda: len(self._lines.runs("crash")) >= CRASH_AFTER, "the chain's first steps")

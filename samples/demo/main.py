@@ -29,8 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
         description="Runs orchestrations on a fresh task hub in two worker processes, kills one of them in the middle"
         " of a chain, and checks every result.",
     )
-    parser.add_argument("--hub", choices=["local"], default="local", help="which hub to use (only: %(default)s)")
-    parser.add_argument("--dir", type=Path, help="an empty or new folder for the hub's files, kept at the end")
+    parser.add_argument(
+        "--hub", choices=["local"], default="local", help="which hub to use (only: %(default)s)"
+    )
+    parser.add_argument(
+        "--dir", type=Path, help="an empty or new folder for the hub's files, kept at the end"
+    )
     options = parser.parse_args(arguments)
     folder: Path | None = options.dir
     if folder is not None:
@@ -83,7 +87,7 @@ def _conclude(findings: list[Finding], seconds: float) -> int:
     wrong = [f"{finding.job}: {text}" for finding in findings for text in finding.wrong]
     right = sum(not finding.wrong for finding in findings)
     _say(f"\n{table(findings)}\n")
-    _say("calls: activity calls the orchestrations made; runs: how often activities ran for them, counted outside the hub")
+    _say("calls: activity calls made; runs: how often activities ran for them, counted outside the hub")
     for text in wrong:
         _say(f"WRONG  {text}")
     _say(f"{right} of {len(findings)} jobs right, {seconds:.1f} s in all")

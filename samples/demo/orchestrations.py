@@ -22,7 +22,17 @@ from durabletask_azure import (
 )
 from samples.demo.lines import Lines
 
-__all__ = ["Activities", "ApprovalRequest", "approval", "chain", "fan_out", "order", "register", "ship", "slow_chain"]
+__all__ = [
+    "Activities",
+    "ApprovalRequest",
+    "approval",
+    "chain",
+    "fan_out",
+    "order",
+    "register",
+    "ship",
+    "slow_chain",
+]
 
 SLOW_STEP_S = 0.03
 

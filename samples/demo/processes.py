@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import subprocess
 import sys
@@ -32,7 +33,8 @@ class WorkerProcess:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        assert self._process.stdout is not None and self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stdin is not None
         self._input: IO[str] = self._process.stdin
         self._output: IO[str] = self._process.stdout
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -64,10 +66,8 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Have the process drain and end; kill it if it takes too long. Ending twice is harmless."""
-        try:
+        with contextlib.suppress(OSError):  # it is gone already
             self._input.close()
-        except OSError:  # it is gone already
-            pass
         try:
             self._process.wait(_ANSWER_S)
         except subprocess.TimeoutExpired:

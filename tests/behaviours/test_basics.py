@@ -211,7 +211,7 @@ def test_b11_b12_b13_replay_sees_what_was_seen_before(stage: Stage) -> None:
     stage.client.wait_for_orchestration_start(instance_id)
     stage.restart()
     stage.client.raise_orchestration_event(instance_id, "go")
-    stage.until(instance_id, lambda row: row is not None and row.events > 4)
+    stage.until(instance_id, lambda row: row is not None and row.events >= 4)
     stage.restart()
     stage.client.raise_orchestration_event(instance_id, "on")
     now, one, two, later, three = stage.completed(instance_id)

@@ -55,6 +55,8 @@ class Chronicle:
     stories: dict[tuple[str, str], Story] = field(default_factory=dict[tuple[str, str], Story])
     client_rows: list[ClientWrite] = field(default_factory=list[ClientWrite])
     last_rows: dict[str, InstanceRow] = field(default_factory=dict[str, InstanceRow])
+    endings: dict[str, dict[str, InstanceRow]] = field(default_factory=dict[str, dict[str, InstanceRow]])
+    """Terminal rows by instance and execution: one per life of an id."""
     faults: list[str] = field(default_factory=list[str])
 
     def of_instance(self, instance_id: str) -> Sequence[Story]:
@@ -118,6 +120,8 @@ class _Rebuild:
 
     def _row(self, record: CommitRecord, row: InstanceRow) -> None:
         self._chronicle.last_rows[row.instance_id] = row
+        if row.status.is_terminal:
+            self._chronicle.endings.setdefault(row.instance_id, {})[row.execution_id] = row
         for past in row.past:
             if (row.instance_id, past.execution_id) in self._chronicle.stories:
                 self._grow(record, row.instance_id, past.execution_id, past.segments, b"")

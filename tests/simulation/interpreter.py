@@ -18,6 +18,7 @@ from tests.simulation.programs import (
     Case,
     Detached,
     FanOut,
+    Kill,
     Parallel,
     Pause,
     Program,
@@ -79,6 +80,8 @@ class Harness:
     tools: Toolbox
     pause: Callable[[float], Awaitable[None]]
     gate: Callable[[], str]
+    kill: Callable[[], None]
+    """Ends the worker that runs: does not return."""
     time: Callable[[], float]
     executions: list[Execution] = field(default_factory=list[Execution])
     _attempts: dict[tuple[str, int, int], list[int]] = field(
@@ -87,15 +90,15 @@ class Harness:
 
     async def orchestrate_async(self, ctx: Any, data: dict[str, int]) -> int | None:
         """The interpreter as an ``async def`` orchestrator."""
-        return await _drive(_Interpreter(ctx, self.case, self.tools, data, asynchronous=True).run())
+        return await _drive(_Interpreter(ctx, self, data, asynchronous=True).run())
 
     def orchestrate_generator(self, ctx: Any, data: dict[str, int]) -> Generator[Any, Any, int | None]:
         """The interpreter as a generator orchestrator."""
-        return (yield from _Interpreter(ctx, self.case, self.tools, data, asynchronous=False).run())
+        return (yield from _Interpreter(ctx, self, data, asynchronous=False).run())
 
     async def work(self, ctx: Any, data: list[int]) -> dict[str, Any]:
         """The activity: takes its time, fails its first attempts (each attempt has a task id of its own)."""
-        site, arg, cost_ms, failures, generation, pad = data
+        site, arg, cost_ms, failures, generation, pad, kills = data
         instance, task_id = ctx.orchestration_id, ctx.task_id
         attempts = self._attempts.setdefault((instance, site, generation), [])
         if task_id not in attempts:
@@ -103,6 +106,8 @@ class Harness:
         self._log(instance, task_id, site, generation, finished=False)
         if cost_ms:
             await self.pause(cost_ms / 1000)
+        if kills:
+            self.kill()
         self._log(instance, task_id, site, generation, finished=True)
         if attempts.index(task_id) < failures:
             raise Boom(f"boom-{site}")
@@ -132,11 +137,12 @@ async def _drive(steps: Steps) -> int:
 
 class _Interpreter:
     def __init__(
-        self, ctx: Any, case: Case, tools: Toolbox, data: dict[str, int], *, asynchronous: bool
+        self, ctx: Any, harness: Harness, data: dict[str, int], *, asynchronous: bool
     ) -> None:
         self._ctx = ctx
-        self._case = case
-        self._tools = tools
+        self._case = case = harness.case
+        self._tools = harness.tools
+        self._kill = harness.kill
         self._data = data
         self._async = asynchronous
         self._program: Program = case.programs[data["program"]]
@@ -183,6 +189,9 @@ class _Interpreter:
                 return OK
             case Raise(site=site):
                 raise Boom(f"boom-{site}")
+            case Kill():
+                self._kill()
+                return BAD
             case Parallel(branches=branches):
                 return (yield from self._parallel(branches))
 
@@ -192,7 +201,8 @@ class _Interpreter:
             retry = self._tools.retry_policy(
                 first_retry_interval=timedelta(seconds=1), max_number_of_attempts=call.attempts
             )
-        data = [call.site, call.arg, call.cost_ms, call.failures, self._data["generation"], call.pad]
+        numbers = [call.site, call.arg, call.cost_ms, call.failures, self._data["generation"], call.pad]
+        data = [*numbers, int(call.kills)]
         return self._ctx.call_activity(ACTIVITY, input=data, retry_policy=retry)
 
     def _call(self, call: Call) -> Steps:

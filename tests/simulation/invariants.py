@@ -47,7 +47,7 @@ __all__ = ["Evidence", "check_history", "check_leftovers", "check_results"]
 
 @dataclass(slots=True)
 class Evidence:
-    """What a run left: ``blobs`` as they were before the purge, ``poisoned`` the instances that had to fail."""
+    """What a run left: ``blobs`` as they were before the purge, ``poisoned`` who was harmed."""
 
     chronicle: Chronicle
     expected: Mapping[str, Expected]
@@ -56,6 +56,9 @@ class Evidence:
     faultless: bool = False
     accepted: Sequence[str] = ()
     poisoned: frozenset[str] = frozenset()
+    """Instances a fault took something from: they need only end."""
+    stuck: frozenset[str] = frozenset()
+    """Instances that need not even end: their rows could not be read."""
 
     def text(self, payload: Payload) -> str | None:
         """Return a payload's text, from the blobs if it was spilled."""
@@ -73,7 +76,7 @@ def check_results(evidence: Evidence) -> list[str]:
         if instance not in rows:
             found.append(f"L: {instance} was accepted and is not there")
     for instance, row in rows.items():
-        if not row.status.is_terminal:
+        if not row.status.is_terminal and instance not in evidence.stuck:
             found.append(f"L: {instance} is {row.status} ({row.reason or 'no reason'})")
     for instance, expected in evidence.expected.items():
         row = rows.get(instance)
@@ -81,8 +84,22 @@ def check_results(evidence: Evidence) -> list[str]:
             if not expected.optional:
                 found.append(f"L: {instance} never existed")
         elif row.status.is_terminal and instance not in evidence.poisoned:
+            if expected.then is not None:
+                # The first life's blobs may be gone with it: what was spilled is not looked at.
+                first = next(iter(evidence.chronicle.endings[instance].values()))
+                if first.execution_id == row.execution_id:
+                    found.append(f"L: {instance} was started again and is not there")
+                elif (first.status, first.output) != (expected.status, _text(expected)) and not isinstance(
+                    first.output, BlobRef
+                ):
+                    found.append(f"M: {instance}: its first life ended as {first.status} {first.output}")
+                expected = expected.then
             found += [f"M: {instance}: {text}" for text in _differences(evidence, expected, row)]
     return found
+
+
+def _text(expected: Expected) -> str | None:
+    return None if expected.result is None else str(expected.result)
 
 
 def _differences(evidence: Evidence, expected: Expected, row: InstanceRow) -> Iterator[str]:
@@ -179,17 +196,31 @@ def _times(story: Story) -> Iterator[str]:
                 now = max(now, timestamp)
             case ExecutionStartedEvent(scheduled_start=due) if due is not None:
                 if entry.at < due and entry.event.generation == 0:
-                    yield f"T: started {due - entry.at} early"
+                    # One that is terminated before it is due has a start in its history, and no code of it ran.
+                    done = story.completed
+                    if done is None or (done.commit, done.status) != (entry.event.commit, "TERMINATED"):
+                        yield f"T: started {due - entry.at} early"
             case _:
                 pass
 
 
 def _events_once(chronicle: Chronicle) -> Iterator[str]:
-    """E: the id of an external or management event is applied once, over all executions of an instance."""
+    """E: the id of an external or management event is applied once, over all executions of an instance.
+
+    An order (suspend, resume) that reached an execution in the very turn it ended by continue-as-new is written down
+    there and, since that execution never saw it, again with the next one's start: that is one application.
+    """
     applied: set[tuple[str, str]] = set()
+    in_commit: dict[tuple[str, str], int] = {}
     for story in chronicle.stories.values():
+        began = story.started
+        handed_on = began.commit if began is not None and began.generation else -1
         for entry in story.entries:
             match entry.event:
+                case ExecutionSuspendedEvent(source_id=source) | ExecutionResumedEvent(source_id=source) if (
+                    entry.event.commit == handed_on == in_commit.get((story.instance_id, source))
+                ):
+                    pass
                 case (
                     EventRaisedEvent(source_id=source)
                     | ExecutionTerminatedEvent(source_id=source)
@@ -199,6 +230,7 @@ def _events_once(chronicle: Chronicle) -> Iterator[str]:
                     if (story.instance_id, source) in applied:
                         yield f"E: event {source} was applied twice ({story.instance_id})"
                     applied.add((story.instance_id, source))
+                    in_commit[story.instance_id, source] = entry.event.commit
                 case _:
                     pass
 

@@ -7,16 +7,19 @@ legitimate both ends fold the same number; a terminated instance waits for an ev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.simulation.programs import (
+    Again,
     Call,
     Case,
     Detached,
     FanOut,
+    Kill,
     Parallel,
     Pause,
     Program,
+    Purge,
     Race,
     Raise,
     RaiseEvent,
@@ -55,13 +58,14 @@ def activity_value(site: int, arg: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """How an instance must end. ``status`` as stored; ``optional``: it need not exist."""
+    """How an instance must end. ``status`` as stored; ``optional``: it need not exist; ``then``: its second life."""
 
     status: str
     result: int | None = None
     error: str | None = None
     custom_status: str | None = None
     optional: bool = False
+    then: Expected | None = None
 
 
 class _Failed(Exception):
@@ -95,7 +99,7 @@ class _Model:
                     starts.append(action)
                 case Terminate():
                     doomed.add(action.instance)
-                case RaiseEvent() | Suspend() | Resume():
+                case RaiseEvent() | Suspend() | Resume() | Again() | Purge():
                     pass
         for start in starts:
             if start.instance in doomed:
@@ -103,6 +107,10 @@ class _Model:
                 self._found[start.instance] = Expected("TERMINATED")
             else:
                 self._instance(start.instance, start.program)
+        for action in self._case.client:
+            if isinstance(action, Again):
+                then = self._outcome(action.instance, self._case.programs[action.program])
+                self._found[action.instance] = replace(self._found[action.instance], then=then)
         return self._found
 
     def _children(self, program: int) -> None:
@@ -129,7 +137,7 @@ class _Model:
                         status = step.text
                     number = mix(number, self._value(instance, step))
         except _Failed as failure:
-            return Expected("FAILED", error=str(failure), custom_status=status)
+            return Expected("FAILED", error=failure.args[0], custom_status=status)
         return Expected("COMPLETED", result=number, custom_status=status)
 
     def _value(self, instance: str, step: Step) -> int:
@@ -154,10 +162,14 @@ class _Model:
                 return OK
             case Raise(site=site):
                 raise _Failed(f"boom-{site}")
+            case Kill():
+                raise _Failed(None)
             case Parallel(branches=branches):
                 return _fold([_fold([self._value("", one) for one in branch]) for branch in branches])
 
     def _call(self, call: Call) -> int:
+        if call.kills:
+            raise _Failed(None)
         if call.failures < call.attempts:
             return activity_value(call.site, call.arg)
         if call.caught:

@@ -180,7 +180,7 @@ _ALL = (
     Mutant(
         "child-starts-again",
         "a duplicate of a child's start starts it over",
-        f"{_ADMISSION}._child_start",
+        f"{_CORE}.admission:child_start",
         sabotage.child_starts_again,
         ("duplicates", "crashes"),
     ),

@@ -14,14 +14,17 @@ from random import Random
 import msgspec
 
 __all__ = [
+    "Again",
     "Call",
     "Case",
     "ClientAction",
     "Detached",
     "FanOut",
+    "Kill",
     "Parallel",
     "Pause",
     "Program",
+    "Purge",
     "Race",
     "Raise",
     "RaiseEvent",
@@ -54,6 +57,8 @@ class Call(_Step, frozen=True, kw_only=True, tag="call"):
     attempts: int = 1
     caught: bool = False
     pad: int = 0
+    kills: bool = False
+    """Its worker dies of it, every time."""
 
 
 class FanOut(_Step, frozen=True, kw_only=True, tag="fan-out"):
@@ -123,6 +128,10 @@ class Raise(_Step, frozen=True, kw_only=True, tag="raise"):
     """Fail."""
 
 
+class Kill(_Step, frozen=True, kw_only=True, tag="kill"):
+    """End the worker's process, every time (poison)."""
+
+
 class Parallel(_Step, frozen=True, kw_only=True, tag="parallel"):
     """Run branches side by side (one after the other in a generator orchestrator) and combine their numbers."""
 
@@ -141,6 +150,7 @@ Step = (
     | Tell
     | SetStatus
     | Raise
+    | Kill
     | Parallel
 )
 
@@ -170,11 +180,12 @@ class Start(_Action, frozen=True, kw_only=True, tag="start"):
 
 
 class RaiseEvent(_Action, frozen=True, kw_only=True, tag="raise-event"):
-    """Raise an event; ``key`` is its id and makes a retry harmless."""
+    """Raise an event; ``key`` is its id and makes a retry harmless. ``ahead``: without waiting for the start."""
 
     name: str
     value: int
     key: str
+    ahead: bool = False
 
 
 class Suspend(_Action, frozen=True, kw_only=True, tag="suspend"):
@@ -186,10 +197,25 @@ class Resume(_Action, frozen=True, kw_only=True, tag="resume"):
 
 
 class Terminate(_Action, frozen=True, kw_only=True, tag="terminate"):
-    """Terminate an instance."""
+    """Terminate an instance; ``ahead``: without waiting for its start."""
+
+    ahead: bool = False
 
 
-ClientAction = Start | RaiseEvent | Suspend | Resume | Terminate
+class Again(_Action, frozen=True, kw_only=True, tag="again"):
+    """Start another program under the id of an instance once that has ended."""
+
+    program: int
+
+
+class Purge(_Action, frozen=True, kw_only=True, tag="purge"):
+    """Remove an instance; ``blind``: send the order without looking whether it has ended."""
+
+    recursive: bool = False
+    blind: bool = False
+
+
+ClientAction = Start | RaiseEvent | Suspend | Resume | Terminate | Again | Purge
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -247,10 +273,12 @@ class _Generator:
         steps: list[Step] = []
         if not doomed and generations == 1:
             steps += self._tells(root, told)
+        # It tells others before it waits itself: two that told one another only after waiting would wait for ever.
+        told_first = len(steps)
         steps += [self._step(root, generations, depth=0) for _ in range(random.randrange(1, 4))]
         for name, _value, count in self._events.get(root, ()):
             steps.insert(
-                random.randrange(len(steps) + 1), WaitEvents(site=self._site(), name=name, count=count)
+                random.randrange(told_first, len(steps) + 1), WaitEvents(site=self._site(), name=name, count=count)
             )
         if doomed:
             steps.append(WaitEvents(site=self._site(), name="never"))

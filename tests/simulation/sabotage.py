@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from durabletask_azure.core.starts import start_over
 from durabletask_azure.errors import PartitionLostError
 from durabletask_azure.ports import Delivery
 
@@ -190,11 +191,11 @@ def archive_as_sent(original: Any) -> Any:
 
 
 def child_starts_again(original: Any) -> Any:
-    def child_start(self: Any, item: Any, started: Any, row: Any) -> None:
-        if self.instance.is_terminal:
-            self._start_over(item, started, row)
+    def child_start(admission: Any, item: Any, started: Any) -> None:
+        if admission.instance.is_terminal:
+            start_over(admission, item, started)
         else:
-            original(self, item, started, row)
+            original(admission, item, started)
 
     return child_start
 

@@ -216,3 +216,28 @@ async def test_closing_cancels_async_activities_and_hands_nothing_back(
 
     assert cancelled == [True]
     assert collected.batches == []
+
+
+async def test_what_no_thread_has_begun_is_not_begun_after_closing() -> None:
+    started, gate, ended = threading.Event(), threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def block(_ctx: Any, value: int) -> None:
+        ran.append(value)
+        started.set()
+        gate.wait(10)
+        ended.set()
+
+    executor = ThreadExecutor(1)
+    collected = Collected()
+    executor.open(collected.done)
+    for number in range(5):
+        executor.submit(work(block, key=number, text=str(number)))
+    await asyncio.to_thread(started.wait, 10)
+    await executor.close()
+    thread = next(one for one in threading.enumerate() if one.name == "durabletask-activity-1")
+    gate.set()
+    await asyncio.to_thread(thread.join, 10)
+
+    assert not thread.is_alive()
+    assert (ran, ended.is_set(), collected.batches) == ([0], True, [])

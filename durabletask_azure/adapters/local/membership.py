@@ -93,7 +93,10 @@ class LocalMembership:
     async def wait_changed(self, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not self._somebody_died():
+        while True:
+            if self._somebody_died():
+                await self.workers()  # takes the dead off the list: a caller that comes back at once has to wait again
+                return
             left_s = deadline - loop.time()
             if left_s <= 0:
                 return

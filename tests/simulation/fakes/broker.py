@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["ActivityBroker", "Dead", "Item", "SessionBroker", "SessionLock"]
 
 
+COPIES_MAX = 500
+
+
 @dataclass(eq=False, slots=True)
 class Item:
     """One broker message; ``locked_until`` and ``lock`` are its own lock's (activity queue) or unused."""
@@ -51,8 +54,9 @@ class Dead:
 class SessionLock:
     """The exclusive right to one partition's messages, until released or expired."""
 
-    def __init__(self, partition: int, until: float) -> None:
+    def __init__(self, partition: int, until: float, holder: str) -> None:
         self.partition = partition
+        self.holder = holder
         self.until = until
         self.held: dict[int, Item] = {}
 
@@ -102,19 +106,27 @@ class SessionBroker:
         self._numbers = 0
         self.dead: list[Dead] = []
         self.sent = 0
+        self.copies: list[tuple[int, bytes]] = []
+        """What was sent, as it was, up to a number: late copies are made of it."""
         self.activation_lag: Callable[[], float] = float
         self.duplicate_after: Callable[[], float | None] = lambda: None
         self.hold_back: Callable[[], float] = float
 
-    def accept(self, partition: int) -> SessionLock | None:
-        """Return the session of a partition, or ``None`` while it is held."""
+    def accept(self, partition: int, holder: str = "") -> SessionLock | None:
+        """Return the session of a partition, or ``None`` while it is held; ``holder`` says who asks."""
         part = self._parts[partition]
         if part.holder is not None:
             if self._world.time() < part.holder.until:
                 return None
             self.release(part.holder)
-        part.holder = SessionLock(partition, self._world.time() + self.lock_s)
+        part.holder = SessionLock(partition, self._world.time() + self.lock_s, holder)
         return part.holder
+
+    def held_by(self, holder: str) -> list[int]:
+        """Return the partitions whose session ``holder`` has."""
+        now = self._world.time()
+        locks = [part.holder for part in self._parts if part.holder is not None and part.holder.until > now]
+        return [lock.partition for lock in locks if lock.holder == holder]
 
     def holds(self, lock: SessionLock) -> bool:
         """Tell whether a session is still held."""
@@ -185,6 +197,8 @@ class SessionBroker:
             world.trace("swallowed duplicate", message_id)
             return
         self.sent += 1
+        if len(self.copies) < COPIES_MAX:
+            self.copies.append((partition, body))
         self._put(partition, message_id, body, due)
         again = self.duplicate_after()
         if again is not None:
@@ -224,8 +238,13 @@ class SessionBroker:
         self._world.trace("dead letter", item.id, reason)
         self.dead.append(Dead(item, partition, reason, description))
 
-    def recreate(self, is_lost: Callable[[Item], bool] = lambda item: True) -> None:
-        """Lose all sessions and what ``is_lost`` of the scheduled; numbers and duplicate detection start again."""
+    def recreate(
+        self, is_lost: Callable[[Item], bool] = lambda item: True, *, keeps_ready: bool = True
+    ) -> None:
+        """Lose all sessions and what ``is_lost`` of the scheduled; numbers and duplicate detection start again.
+
+        Without ``keeps_ready`` the messages that were due are lost as well.
+        """
         self._numbers = 0
         self._window.clear()
         for partition, part in enumerate(self._parts):
@@ -233,7 +252,7 @@ class SessionBroker:
                 part.scheduled.pop(item).cancel()
             part.holder = None
             kept, part.ready = part.ready, []
-            for item in kept:
+            for item in kept if keeps_ready else ():
                 self._activate(partition, Item(0, item.id, item.body, "", item.enqueued_at))
 
     def waiting(self, partition: int) -> Sequence[Item]:
@@ -320,6 +339,7 @@ class ActivityBroker:
     def complete(self, number: int, lock: int) -> bool:
         """Remove a task; return whether its lock was still held."""
         if self._held(number, lock) is None:
+            self._world.counts["F16"] += 1
             return False
         del self._items[number]
         return True
@@ -337,6 +357,11 @@ class ActivityBroker:
         if item is not None:
             item.locked_until = -1.0
             self._world.notify(("activities", item.group))
+
+    def recreate(self) -> None:
+        """Lose all tasks."""
+        self._items.clear()
+        self._window.clear()
 
     def waiting(self) -> Sequence[Item]:
         """Return all tasks that are not completed, in order."""

@@ -40,7 +40,8 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One injected fault.
 
     Kinds, by when they strike. Before the effect: ``crash_before``, ``unavailable``, ``throttled`` (``seconds``:
-    retry after), ``full``, ``delay``, ``stall`` (``seconds`` each). Instead of or inside it: ``partial`` (``count``
+    retry after), ``full``, ``delay``, ``hang`` (a
+    delay that outlasts every patience), ``stall`` (``seconds`` each). Instead of or inside it: ``partial`` (``count``
     packs are sent, or tasks) and ``crash_partial``, ``swallow`` (``count`` messages are locked and not returned),
     ``settle_lost``. After it: ``crash_after``, ``reply_lost``, ``landed`` (the SDK's own retry of a call that landed
     answers as if a rival had been faster), ``slow``, ``stall_after``.
@@ -190,7 +191,7 @@ class Gate:
                 raise ThrottledError(f"{op}: too many requests", retry_after=timedelta(seconds=fault.seconds))
             case "full":
                 raise QueueFullError(f"{op}: the queue is full")
-            case "delay":
+            case "delay" | "hang":
                 await pause(fault.seconds)
             case "stall":
                 self.stall(fault.seconds)

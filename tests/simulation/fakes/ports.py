@@ -32,7 +32,7 @@ from durabletask_azure.ports import (
 from tests.simulation.fakes.gate import Gate
 from tests.simulation.fakes.queries import matches
 from tests.simulation.fakes.queue_ports import SimActivityQueue, SimOrchestrationQueue, SimSession
-from tests.simulation.fakes.table import ROWS_MAX, TRANSACTION_BYTES_MAX
+from tests.simulation.fakes.table import TRANSACTION_BYTES_MAX
 
 __all__ = ["SimAtomicPlans", "SimClock", "SimStore", "worker_ports"]
 
@@ -75,9 +75,14 @@ class SimStore:
         )
 
     async def read_instance(self, partition: int, instance_id: str) -> StoredInstance | None:
-        return await self._gate.call(
-            "store.read_instance", lambda: self._table.rows(partition).instances.get(instance_id)
-        )
+        def effect() -> StoredInstance | None:
+            world = self._gate.world
+            if instance_id in world.unreadable and self._gate.name.startswith("w"):
+                world.counts["F28"] += 1
+                raise msgspec.ValidationError(f"the row of {instance_id!r} is of an unknown version")
+            return self._table.rows(partition).instances.get(instance_id)
+
+        return await self._gate.call("store.read_instance", effect)
 
     async def read_tombstone(self, partition: int, instance_id: str) -> Tombstone | None:
         return await self._gate.call(
@@ -315,6 +320,6 @@ def worker_ports(gate: Gate, *, groups: Sequence[str] = ("",), atomic: bool = Fa
         membership=SimMembership(gate),
         changes=SimChanges(gate),
         clock=SimClock(gate),
-        limits=TransactionLimits(rows_max=ROWS_MAX, bytes_max=TRANSACTION_BYTES_MAX),
+        limits=TransactionLimits(rows_max=gate.world.table.rows_max, bytes_max=TRANSACTION_BYTES_MAX),
         atomic=SimAtomicPlans(gate, queue, activities) if atomic else None,
     )

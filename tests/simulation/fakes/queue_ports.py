@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from durabletask_azure.core.history import EventRaisedEvent, ExecutionTerminatedEvent
 from durabletask_azure.core.messages import (
     Message,
     ToActivities,
@@ -120,7 +121,22 @@ class SimSession:
 
     def _delivery(self, item: Item) -> Delivery:
         messages, error = read_pack(item)
+        for message in messages:
+            self._count(message)
         return Delivery(item.id, messages, item.enqueued_at, item.count, _Token(item.number, 0), error)
+
+    def _count(self, message: Message) -> None:
+        """Note what of the fault catalogue a delivery is."""
+        world = self._gate.world
+        rows = world.table.rows(self._lock.partition)
+        found = rows.instances.get(message.instance_id)
+        if found is not None:
+            if message.execution_id not in (None, found.row.execution_id):
+                world.counts["F18"] += 1
+        elif message.instance_id in rows.tombstones:
+            world.counts["F33"] += 1
+        elif isinstance(message.body, EventRaisedEvent | ExecutionTerminatedEvent):
+            world.counts["F38"] += 1
 
     async def complete(self, deliveries: Sequence[Delivery]) -> None:
         numbers = [delivery.token.number for delivery in deliveries if isinstance(delivery.token, _Token)]
@@ -169,7 +185,7 @@ class SimOrchestrationQueue:
         self._broker = gate.world.sessions
 
     async def accept(self, partition: int) -> PartitionSession | None:
-        lock = await self._gate.call("queue.accept", lambda: self._broker.accept(partition))
+        lock = await self._gate.call("queue.accept", lambda: self._broker.accept(partition, self._gate.name))
         return None if lock is None else SimSession(self._gate, lock)
 
     async def send(self, messages: Sequence[ToPartition]) -> None:

@@ -41,7 +41,7 @@ from durabletask_azure.ports import Receipt, StoredInstance, StoredLock
 if TYPE_CHECKING:
     from tests.simulation.fakes.world import World
 
-__all__ = ["ClientWrite", "CommitRecord", "PartitionRows", "Table"]
+__all__ = ["ROWS_MAX", "ClientWrite", "CommitRecord", "PartitionRows", "Table"]
 
 ROWS_MAX = 100
 TRANSACTION_BYTES_MAX = 4 * 1024 * 1024
@@ -88,8 +88,9 @@ class PartitionRows:
 class Table:
     """The hub's table; ``log`` holds every accepted write in order, over all partitions."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, rows_max: int = ROWS_MAX) -> None:
         self._world = world
+        self.rows_max = rows_max
         self._etags = 0
         self.partitions: dict[int, PartitionRows] = {}
         self.log: list[CommitRecord | ClientWrite] = []
@@ -110,7 +111,7 @@ class Table:
     ) -> Receipt:
         """Apply all writes and replace the lock row, or do nothing."""
         rows = self.rows(partition)
-        _check_limits(lock, writes)
+        _check_limits(lock, writes, self.rows_max)
         if rows.lock.etag != if_match:
             raise PartitionLostError(f"the lock row of partition {partition} is not {if_match}")
         for write in writes:
@@ -193,7 +194,7 @@ def _check_condition(rows: PartitionRows, write: RowWrite) -> None:
         raise CommitRefusedError(f"the condition of row {key} failed", row_key=key, conflict=True)
 
 
-def _check_limits(lock: LockRow, writes: Sequence[RowWrite]) -> None:
+def _check_limits(lock: LockRow, writes: Sequence[RowWrite], rows_max: int) -> None:
     """Refuse what the Table service would refuse, by an estimate of our own."""
     keys: set[str] = {"lock"}
     count = 1
@@ -208,8 +209,8 @@ def _check_limits(lock: LockRow, writes: Sequence[RowWrite]) -> None:
         keys.update(touched)
         count += len(touched)
         total += _check_entity(write, key) * len(touched)
-    if count > ROWS_MAX:
-        raise CommitRefusedError(f"a transaction takes {ROWS_MAX} operations, not {count}")
+    if count > rows_max:
+        raise CommitRefusedError(f"a transaction takes {rows_max} operations, not {count}")
     if total > TRANSACTION_BYTES_MAX:
         raise CommitRefusedError(f"RequestBodyTooLarge: {total:,} bytes")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from durabletask_azure.ports import HubInfo, WorkerRow
 from tests.simulation.fakes.broker import ActivityBroker, SessionBroker
 from tests.simulation.fakes.gate import CURRENT_GATE
-from tests.simulation.fakes.table import Table
+from tests.simulation.fakes.table import ROWS_MAX, Table
 from tests.simulation.virtual_time import VirtualTimeLoop
 
 __all__ = ["EPOCH", "World"]
@@ -33,6 +34,7 @@ class World:
         lock_s: float = 30.0,
         dedup_s: float = 300.0,
         delivery_count_max: int = 10,
+        rows_max: int = ROWS_MAX,
     ) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualTimeLoop)
@@ -46,12 +48,16 @@ class World:
         self.activities = ActivityBroker(
             self, lock_s=lock_s, dedup_s=dedup_s, delivery_count_max=delivery_count_max
         )
-        self.table = Table(self)
+        self.table = Table(self, rows_max)
         self.blobs: dict[str, tuple[bytes, datetime]] = {}
         self.blob_names_written: set[str] = set()
         self.members: dict[str, tuple[WorkerRow, float]] = {}
         self.outages: Callable[[str, str], BaseException | None] | None = None
         self.breaches: list[str] = []
+        self.counts: Counter[str] = Counter()
+        """How often the world itself saw a fault of the catalogue at work."""
+        self.unreadable: set[str] = set()
+        """Instances whose rows workers cannot decode just now."""
         self.events_traced = 0
         self.tracer: Callable[[float, tuple[Any, ...]], None] | None = None
         self._hash = hashlib.blake2b(digest_size=12)

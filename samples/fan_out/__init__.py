@@ -1,0 +1,1 @@
+"""Many activities at once, and what to do when some fail."""

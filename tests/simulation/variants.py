@@ -1,0 +1,191 @@
+"""Changes a profile makes to the case of a seed, so that the faults it is about find what they strike at.
+
+Each takes a case and returns a sound one: the model knows what it must come to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+import msgspec
+
+from tests.simulation.programs import (
+    Again,
+    Call,
+    Case,
+    ClientAction,
+    Detached,
+    FanOut,
+    Kill,
+    Parallel,
+    Pause,
+    Program,
+    Purge,
+    Race,
+    RaiseEvent,
+    SetStatus,
+    Start,
+    Step,
+    Tell,
+    Terminate,
+)
+
+__all__ = ["VARIANTS", "told_by_client", "vary"]
+
+
+def vary(case: Case, variant: str, seed: int) -> Case:
+    """Return the case a profile's ``variant`` makes of ``case``; without one, the case itself."""
+    if not variant:
+        return case
+    changed = VARIANTS[variant](case, Random(f"variant/{variant}/{seed}"))
+    return msgspec.structs.replace(changed, client=tuple(sorted(changed.client, key=lambda action: action.at)))
+
+
+def told_by_client(case: Case, tells: Sequence[Tell]) -> Case:
+    """Let the client raise the events of steps that are left out."""
+    starts = {action.instance: action.at for action in case.client if isinstance(action, Start)}
+    added: list[ClientAction] = [
+        RaiseEvent(
+            at=starts[tell.instance],
+            instance=tell.instance,
+            name=tell.name,
+            value=tell.value,
+            key=f"told-{tell.site}",
+        )
+        for tell in tells
+        if tell.instance in starts
+    ]
+    client = sorted((*case.client, *added), key=lambda action: action.at)
+    return msgspec.structs.replace(case, client=tuple(client))
+
+
+def _each_step(case: Case, change: Callable[[Step], Step]) -> Case:
+    programs = tuple(
+        msgspec.structs.replace(program, steps=tuple(change(step) for step in program.steps))
+        for program in case.programs
+    )
+    return msgspec.structs.replace(case, programs=programs)
+
+
+def _untold(case: Case, random: Random) -> Case:
+    """Nobody waits for what another instance sends: one that is harmed harms no other."""
+    tells = [step for program in case.programs for step in program.steps if isinstance(step, Tell)]
+
+    def change(step: Step) -> Step:
+        return SetStatus(site=step.site, text=f"told {step.site}") if isinstance(step, Tell) else step
+
+    return told_by_client(_each_step(case, change), tells)
+
+
+def _spilled(case: Case, random: Random) -> Case:
+    """Most results are too large for a row."""
+
+    def call(one: Call) -> Call:
+        return msgspec.structs.replace(one, pad=3000) if random.random() < 0.7 else one
+
+    def change(step: Step) -> Step:
+        match step:
+            case Call():
+                return call(step)
+            case FanOut(calls=calls):
+                return msgspec.structs.replace(step, calls=tuple(call(one) for one in calls))
+            case Race(call=one):
+                return msgspec.structs.replace(step, call=call(one))
+            case Parallel(branches=branches):
+                padded = tuple(
+                    tuple(call(one) if isinstance(one, Call) else one for one in branch) for branch in branches
+                )
+                return msgspec.structs.replace(step, branches=padded)
+            case _:
+                return step
+
+    return _each_step(_untold(case, random), change)
+
+
+def _recoverable(case: Case, random: Random) -> Case:
+    """Nothing is sent once and for all by an instance: an event to another, or the start of a child nobody awaits."""
+
+    def change(step: Step) -> Step:
+        return SetStatus(site=step.site, text="alone") if isinstance(step, Detached) else step
+
+    return _each_step(_untold(case, random), change)
+
+
+def _overtaken(case: Case, random: Random) -> Case:
+    """Events come before the start of their instance, or with it; so do terminations."""
+    starts = {action.instance: action.at for action in case.client if isinstance(action, Start)}
+
+    def change(action: ClientAction) -> ClientAction:
+        if not isinstance(action, RaiseEvent | Terminate) or random.random() < 0.3:
+            return action
+        at = max(0.0, round(starts[action.instance] - random.choice((0.0, 0.0, 2.0, 15.0)), 2))
+        return msgspec.structs.replace(action, at=at, ahead=True)
+
+    later = tuple(
+        msgspec.structs.replace(action, at=action.at + 8.0) if isinstance(action, Start) else action
+        for action in case.client
+    )
+    return msgspec.structs.replace(case, client=tuple(change(action) for action in later))
+
+
+def _reused(case: Case, random: Random) -> Case:
+    """Ids are used again once their instance has ended."""
+    doomed = {action.instance for action in case.client if isinstance(action, Terminate)}
+    programs = list(case.programs)
+    client = list(case.client)
+    site = 1000
+    for action in case.client:
+        if not isinstance(action, Start) or action.instance in doomed or random.random() < 0.2:
+            continue
+        steps: list[Step] = []
+        for _ in range(random.randrange(1, 4)):
+            site += 1
+            steps.append(
+                Pause(site=site, seconds=random.choice((0.5, 5.0)))
+                if random.random() < 0.3
+                else Call(site=site, arg=site, cost_ms=random.choice((0, 200, 3000)))
+            )
+        style = random.choice(("async", "generator"))
+        programs.append(Program(steps=tuple(steps), generations=random.choice((1, 2)), style=style))
+        client.append(Again(at=action.at + 0.1, instance=action.instance, program=len(programs) - 1))
+    return msgspec.structs.replace(case, programs=tuple(programs), client=tuple(client))
+
+
+def _purged(case: Case, random: Random) -> Case:
+    """Instances are removed at any time: while they run (which does nothing), and after."""
+    client = list(case.client)
+    for action in case.client:
+        if isinstance(action, Start) and action.rivals == 1:
+            for _ in range(2):
+                at = round(action.at + random.uniform(0.1, 90), 2)
+                client.append(
+                    Purge(
+                        at=at,
+                        instance=action.instance,
+                        recursive=random.random() < 0.5,
+                        blind=random.random() < 0.5,
+                    )
+                )
+    return msgspec.structs.replace(case, client=tuple(client))
+
+
+def _deadly(case: Case, random: Random) -> Case:
+    """One more instance, whose code, or whose activity, ends its worker every time."""
+    deadly: Step = Kill(site=900) if random.random() < 0.5 else Call(site=901, arg=1, kills=True)
+    style = random.choice(("async", "generator"))
+    steps: tuple[Step, ...] = (Call(site=902, arg=2), deadly) if random.random() < 0.5 else (deadly,)
+    programs = (*case.programs, Program(steps=steps, style=style))
+    start = Start(at=round(random.uniform(0, 20), 2), instance="k0", program=len(case.programs))
+    return msgspec.structs.replace(case, programs=programs, client=(*case.client, start))
+
+
+VARIANTS: dict[str, Callable[[Case, Random], Case]] = {
+    "untold": _untold,
+    "spilled": _spilled,
+    "recoverable": _recoverable,
+    "overtaken": _overtaken,
+    "reused": _reused,
+    "purged": _purged,
+    "deadly": _deadly,
+}
