@@ -30,6 +30,9 @@ _log = logging.getLogger("durabletask_azure.hub")
 Call = Callable[[], Coroutine[Any, Any, T]]
 """Makes the coroutine to run on the hub's thread; a call that is refused makes none."""
 
+Stop = Callable[[bool], None]
+"""Ends a tenant of the hub and waits for it; hurried if true."""
+
 _JOIN_S = 10.0
 
 
@@ -48,6 +51,11 @@ class EngineThread:
     def is_forked(self) -> bool:
         """Whether this is another process than the one that made the thread."""
         return os.getpid() != self._pid
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the thread takes no more calls."""
+        return self._closed
 
     @property
     def is_current(self) -> bool:
@@ -128,8 +136,8 @@ class HubHost:
         self._settings = settings
         self._name = name
         self._thread = EngineThread(f"durabletask-azure {name}")
-        self._tenants: dict[object, Callable[[], None]] = {}
-        self._finalizer = weakref.finalize(self, _close_quietly, self._thread, ports)
+        self._tenants: dict[object, Stop] = {}
+        self._finalizer = weakref.finalize(self, _close_quietly, self._thread, ports, self._tenants)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}>"
@@ -147,7 +155,7 @@ class HubHost:
     @property
     def is_closed(self) -> bool:
         """Whether the hub was closed."""
-        return not self._finalizer.alive
+        return self._thread.is_closed
 
     def run(self, call: Call[T]) -> T:
         """Run a coroutine on the hub's thread and wait for its result.
@@ -180,8 +188,9 @@ class HubHost:
                 raise
             raise HubUnavailableError("the task hub was closed while a call was under way") from None
 
-    def enter(self, tenant: object, stop: Callable[[], None]) -> None:
-        """Have ``stop()`` called before the hub closes: a worker stops, so that its running activities can end."""
+    def enter(self, tenant: object, stop: Stop) -> None:
+        """Have ``stop(False)`` called before the hub closes, ``stop(True)`` when the interpreter ends: a worker stops,
+        with and without time for its running activities."""
         self._tenants[tenant] = stop
 
     def leave(self, tenant: object) -> None:
@@ -192,7 +201,7 @@ class HubHost:
         """Stop the hub's workers in this process, close its files and end its thread. Closing twice is harmless."""
         if not self.is_closed and not self._thread.is_forked:
             for stop in list(self._tenants.values()):
-                stop()
+                stop(False)
         self._finalizer()
 
     async def aclose(self) -> None:
@@ -216,10 +225,12 @@ class HubHost:
         await self.aclose()
 
 
-def _close_quietly(thread: EngineThread, ports: HubPorts) -> None:
+def _close_quietly(thread: EngineThread, ports: HubPorts, tenants: dict[object, Stop]) -> None:
     """Close ports and thread; runs once, possibly when the interpreter ends or on any thread that collects garbage."""
     if thread.is_forked:
         return
+    for stop in list(tenants.values()):
+        stop(True)
     close = ports.close
     if close is not None and not thread.is_current:
 

@@ -218,7 +218,7 @@ class TaskHubWorker:
                 self._end_activity_thread()
                 raise
             self._engine = engine
-            self._hub.enter(self, self.stop)
+            self._hub.enter(self, self._stop)
 
     def stop(self) -> None:
         """Stop working: wait for running activities, commit and send what is under way, give the partitions back.
@@ -226,13 +226,16 @@ class TaskHubWorker:
         Waits at most ``Settings.stop_grace_s`` for activities; what does not end in time is run again by another
         worker. Stopping a stopped worker does nothing.
         """
+        self._stop(hurried=False)
+
+    def _stop(self, hurried: bool) -> None:
         with self._lock:
             engine = self._engine
             if engine is None:
                 return
             try:
                 if not self._hub.is_closed:
-                    self._hub.run(engine.stop)
+                    self._hub.run(lambda: engine.stop(0.0 if hurried else None))
             finally:
                 self._hub.leave(self)
                 self._engine = None

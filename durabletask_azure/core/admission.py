@@ -132,8 +132,6 @@ class Admission:
         """Move the history of the current execution to segment rows; return all past executions, it included."""
         row = self.instance.row
         assert row is not None
-        if self.instance.state.started is None:
-            return row.past
         self.turn.segments.extend(self.instance.flush_tail(self.ctx.settings.segment_bytes_max))
         commit = row.commit if row.status.is_terminal else self.ctx.n
         return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit))
@@ -339,9 +337,7 @@ class Admission:
     ) -> None:
         if self.instance.is_terminal or self.ended is not None:
             self.drop(item, "the instance has ended")
-        elif self.instance.state.started is None and not begin(self):
-            self._keep(item)
-        elif self.definition is None:
+        elif self.definition is None or (self.instance.state.started is None and not begin(self)):
             self._keep(item)
         else:
             self._accept(item, body)

@@ -93,7 +93,10 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class SeenId(msgspec.Struct, frozen=True, array_like=True):
-    """An applied event's id, kept across continue-as-new: when (broker time) and, if an orchestration sent it, by whom."""
+    """The id of an applied event or start, kept across continue-as-new.
+
+    With it: when it came (broker time) and, if an orchestration sent it, from whom.
+    """
 
     id: str
     at: datetime

@@ -6,6 +6,7 @@ All rows of a partition share one PartitionKey. ``row_key`` gives the key of eac
 from __future__ import annotations
 
 from datetime import datetime
+from typing import assert_never
 
 import msgspec
 
@@ -120,7 +121,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages of commit ``n`` that have no history event of their own, or unsent instance ids moved out of the lock."""
+    """Messages of commit ``n`` without a history event of their own, or unsent instance ids moved out of the lock."""
 
     n: int
     index: int
@@ -216,6 +217,8 @@ def row_key(write: RowWrite) -> str:
             return f"t!{write.tombstone.instance_id}"
         case DeleteTombstone():
             return f"t!{write.instance_id}"
+        case _ as never:
+            assert_never(never)
 
 
 def write_rows(write: RowWrite) -> int:

@@ -54,7 +54,7 @@ def create(
 
 
 def child_start(admission: Admission, item: Inbound, started: ExecutionStartedEvent) -> None:
-    """Handle the start of a sub-orchestration whose id has a row: a duplicate, a conflict, or a new run of an ended one."""
+    """Handle a sub-orchestration's start where there is a row: a duplicate, a conflict, or a run after an ended one."""
     row = admission.instance.row
     assert row is not None
     if (started.parent is not None and row.parent == started.parent) or _is_known(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from durabletask_azure.core.history import (
     ContinuedEvent,
@@ -115,6 +116,8 @@ class ExecutionState:
             case ContinuedEvent():
                 self.continued = event
                 self.status = RuntimeStatus.CONTINUED_AS_NEW
+            case _ as never:
+                assert_never(never)
 
     def due_at(self) -> datetime | None:
         """Return when the first open timer is due."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import assert_never
 
 import msgspec
 
@@ -35,11 +36,22 @@ from durabletask_azure.core.payloads import ANY_EXECUTION, PayloadWriter, payloa
 from durabletask_azure.core.record import continued_events, decided_events, failed_event
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import Execution, RuntimeOptions
-from durabletask_azure.core.rows import DeleteInstance, DeleteSegments, PastExecution, PutInstance, RowWrite
+from durabletask_azure.core.rows import (
+    DeleteInstance,
+    DeleteSegments,
+    PastExecution,
+    PutInstance,
+    PutSegment,
+    RowWrite,
+)
 from durabletask_azure.errors import PayloadTooLargeError
 from durabletask_azure.settings import Settings
 
 __all__ = ["Turn", "TurnContext", "overdue_timers", "run_turn"]
+
+
+_TRIMMED_ROWS_MAX = 8
+"""Segment rows of past executions deleted by one turn, beside its own rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +116,7 @@ class Turn:
 
 
 def overdue_timers(instance: Instance, now: datetime, grace_s: float) -> list[Inbound]:
-    """Return, as if the broker had delivered them, the timers of an instance that are overdue by more than the grace."""
+    """Return the timers of an instance that are overdue by more than the grace, as if the broker had delivered them."""
     started = instance.state.started
     if started is None:
         return []
@@ -213,6 +225,8 @@ def _record(
             instance.drop_execution()
         case None:
             admission.ready = False
+        case _ as never:
+            assert_never(never)
 
 
 def _writer(ctx: TurnContext) -> PayloadWriter:
@@ -298,7 +312,11 @@ def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
 
 
 def _trim_past(turn: Turn, ctx: TurnContext) -> None:
-    """Let go of the oldest past executions, but of none that has something unsent."""
+    """Let go of the oldest past executions, but of none that has something unsent.
+
+    Their segments go with the row that stops naming them, since a later deletion that never comes leaves rows nobody
+    knows of; of a long one some go now and the rest with later turns.
+    """
     instance = turn.instance
     row, started = instance.row, instance.state.started
     assert row is not None
@@ -308,13 +326,21 @@ def _trim_past(turn: Turn, ctx: TurnContext) -> None:
     # Tags, and events nobody waited for, go on from execution to execution under the name they were first stored by.
     live = [ref.name for ref in payload_refs([started] if started is not None else [])]
     kept: list[PastExecution] = []
+    room = _TRIMMED_ROWS_MAX
+    written = {write.execution_id for write in turn.segments if isinstance(write, PutSegment)}
     for past in row.past:
-        if surplus == 0 or past.commit > ctx.sent:
+        if surplus == 0 or past.commit > ctx.sent or past.execution_id in written:
             kept.append(past)
             continue
         surplus -= 1
-        if past.segments:
-            turn.cleanup.append(DeleteSegments(instance.instance_id, past.execution_id, 0, past.segments))
+        gone = min(past.segments, room)
+        if gone:
+            room -= gone
+            first = past.segments - gone
+            turn.main.append(DeleteSegments(instance.instance_id, past.execution_id, first, gone))
+        if gone < past.segments:
+            kept.append(msgspec.structs.replace(past, segments=past.segments - gone, readable=False))
+            continue
         prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{past.execution_id}/"
         if not any(name.startswith(prefix) for name in live):
             turn.dropped_payloads.append(prefix)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from durabletask_azure.core.commit import Group, plan_groups
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.instance import Instance
-from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOutbox, RowWrite
+from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOutbox, RowWrite, write_rows
 from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item, Open
 from durabletask_azure.engine.retrying import patiently
@@ -32,6 +32,7 @@ _log = logging.getLogger("durabletask_azure.engine.committing")
 _IDLE_S = 0.2
 _LOCK_ROW_BYTES = 80_000
 _UNSENT_INDEX = 1_000_000
+_OUTBOX_DELETES_MAX = 20
 
 
 @dataclass(slots=True)
@@ -250,29 +251,37 @@ class Committer:
             return receipt
         names = [turn.instance.instance_id for turn in group.turns if turn.outbound]
         self._owner.sender.begin(group.n, names)
-        writes = [*group.writes(), *self._outbox_deletes()]
+        writes = group.writes()
+        writes += self._outbox_deletes(sum(write_rows(write) for write in writes))
         lock = self._bookkeeping([*self._unsettled, *(delivery.id for delivery in closing)], writes)
-        return await chain.commit(writes, n=group.n, attempts=attempts, **lock)
+        return await self._write(writes, n=group.n, attempts=attempts, **lock)
+
+    async def _write(self, writes: Sequence[RowWrite], **lock: Any) -> Receipt | None:
+        """Commit, and note which outbox rows there are by now: a refused commit changes nothing about that."""
+        receipt = await self._owner.chain.commit(writes, **lock)
+        self.adopt_outbox(write.row for write in writes if isinstance(write, PutOutbox))
+        for write in writes:
+            if isinstance(write, DeleteOutbox):
+                self._outbox.pop((write.n, write.index), None)
+        return receipt
 
     def _bookkeeping(self, unsettled: list[str], writes: list[RowWrite]) -> dict[str, Any]:
         """Return the lock row's ``sent``, ``unsent`` and ``unsettled``; names that do not fit go to an outbox row."""
         unsent = self._owner.sender.unsent()
         limit = self._settings.unsent_names_max
         if len(unsent) > limit:
-            n = self._owner.chain.row.n + 1
-            self._groups += 1
-            row = OutboxRow(n=n, index=_UNSENT_INDEX + self._groups, unsent=tuple(unsent[:-limit]))
-            writes.append(PutOutbox(row))
-            self._outbox[(row.n, row.index)] = None
+            n, index = self._owner.chain.row.n + 1, _UNSENT_INDEX
+            while (n, index) in self._outbox:
+                index += 1
+            writes.append(PutOutbox(OutboxRow(n=n, index=index, unsent=tuple(unsent[:-limit]))))
             unsent = unsent[-limit:]
         return {"sent": self._owner.sender.confirmed, "unsent": tuple(unsent), "unsettled": tuple(unsettled)}
 
-    def _outbox_deletes(self) -> list[RowWrite]:
+    def _outbox_deletes(self, beside: int) -> list[RowWrite]:
+        """Return deletions of outbox rows that are sent, as many as a transaction takes beside other rows."""
         sent = self._owner.sender.confirmed
-        done = [key for key in self._outbox if key[0] <= sent][:20]
-        for key in done:
-            del self._outbox[key]
-        return [DeleteOutbox(n, index) for n, index in done]
+        room = max(0, min(_OUTBOX_DELETES_MAX, self._ports.limits.rows_max - 2 - beside))
+        return [DeleteOutbox(n, index) for n, index in self._outbox if n <= sent][:room]
 
     async def _applied(self, group: Group, items: Sequence[Item], receipt: Receipt | None) -> None:
         owner = self._owner
@@ -281,8 +290,6 @@ class Committer:
         for delivery in closing:
             self.attempts.pop(delivery.id, None)
         if self._atomic is None:
-            for row in group.outbox:
-                self._outbox[(row.n, row.index)] = None
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
             self.complete(closing)
@@ -404,22 +411,24 @@ class Committer:
             await self._owner.chain.commit(writes)
 
     def adopt_outbox(self, rows: Iterable[OutboxRow]) -> None:
-        """Take over the outbox rows a former owner left: they are deleted once sent."""
+        """Know of outbox rows, a former owner's too: they are deleted once sent."""
         self._outbox.update(((row.n, row.index), None) for row in rows)
 
     async def write_idle(self) -> None:
         """Bring the lock row up to date when nothing else does."""
         if self._atomic is not None:
             return
-        row = self._owner.chain.row
-        behind = self._owner.sender.confirmed > row.sent or len(self._unsettled) < len(row.unsettled)
-        if not behind and not any(key[0] <= self._owner.sender.confirmed for key in self._outbox):
-            return
-        async with self._lock:
-            self._owner.counters.lock_writes += 1
-            writes = self._outbox_deletes()
-            lock = self._bookkeeping(list(self._unsettled), writes)
-            await self._owner.chain.commit(writes, **lock)
+        while self._is_behind() and self._owner.is_alive():
+            async with self._lock:
+                self._owner.counters.lock_writes += 1
+                writes = self._outbox_deletes(0)
+                lock = self._bookkeeping(list(self._unsettled), writes)
+                await self._write(writes, **lock)
+
+    def _is_behind(self) -> bool:
+        row, sent = self._owner.chain.row, self._owner.sender.confirmed
+        settled = len(self._unsettled) < len(row.unsettled)
+        return settled or sent > row.sent or any(n <= sent for n, _ in self._outbox)
 
     async def _write_when_idle(self) -> None:
         sender = self._owner.sender
@@ -431,8 +440,7 @@ class Committer:
                 await self.write_idle()
 
     async def _upload(self, turns: Iterable[Turn]) -> None:
-        uploads = {name: data for turn in turns for name, data in turn.uploads.items()}
-        for name, data in uploads.items():
+        for name, data in {name: data for turn in turns for name, data in turn.uploads.items()}.items():
             self._owner.counters.payloads_put += 1
             await patiently(
                 self._ports.clock,
@@ -441,3 +449,4 @@ class Committer:
                 lambda name=name, data=data: self._ports.payloads.put(name, data),
                 keep_going=self._owner.is_alive,
             )
+            self._owner.loader.unstored.pop(name, None)

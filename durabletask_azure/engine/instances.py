@@ -218,17 +218,22 @@ class InstanceReader:
         places = asyncio.Semaphore(_FETCHES_MAX)
         payloads = self._ports.payloads
 
-        async def fetch(ref: BlobRef) -> str:
+        async def fetch(ref: BlobRef) -> str | None:
             async with places:
-                data = await retried(
-                    lambda: payloads.get(ref.name, ref.size),
-                    self._ports.clock,
-                    self._settings.send_retry_s_max,
-                )
+                try:
+                    data = await retried(
+                        lambda: payloads.get(ref.name, ref.size),
+                        self._ports.clock,
+                        self._settings.send_retry_s_max,
+                    )
+                except PayloadMissingError:
+                    if needed is None or ref.name in needed:
+                        raise
+                    return None
                 return data.decode()
 
         texts = await asyncio.gather(*(fetch(ref) for ref in wanted.values()))
-        return dict(zip(wanted, texts, strict=True))
+        return {name: text for name, text in zip(wanted, texts, strict=True) if text is not None}
 
 
 def _write_token(partition: int, inner: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import HistoryEvent, payload_refs
+from durabletask_azure.core.history import HistoryEvent, replay_refs
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
     FailInstance,
@@ -47,6 +47,8 @@ class Loader:
         partition: int,
         keep_going: Callable[[], bool],
     ) -> None:
+        self.unstored: dict[str, bytes] = {}
+        """Values of turns whose commit has not stored them yet: the next turn may need them before."""
         self._ports = ports
         self._settings = settings
         self._counters = counters
@@ -91,6 +93,9 @@ class Loader:
         loaded: dict[str, str] = {}
         try:
             for name, ref in {ref.name: ref for ref in refs}.items():
+                if name in self.unstored:
+                    loaded[name] = self.unstored[name].decode()
+                    continue
                 self._counters.payloads_got += 1
                 data = await self._patiently(f"reading payload {name}", lambda ref=ref: self._get(ref))
                 loaded[name] = data.decode()
@@ -119,7 +124,7 @@ def needed_refs(instance: Instance, messages: Iterable[Message]) -> list[BlobRef
             events.append(body.start)
         elif not isinstance(body, (StartInstance, PurgeInstance, FailInstance)):
             events.append(body)
-    refs.extend(payload_refs(events))
+    refs.extend(replay_refs(events))
     if row is not None and instance.state.started is None:
         refs.extend(value for value in (row.input, row.tags) if isinstance(value, BlobRef))
     return refs

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any
 
-from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.failures import FailureDetails, describe_failure
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import Inbound
 from durabletask_azure.core.partitioning import partition_name
@@ -74,7 +75,7 @@ class PartitionOwner:
         self._failure: BaseException | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
-        self._receiving = asyncio.Event()
+        self._receiver: asyncio.Task[None] | None = None
         self.chain = CommitChain(
             ports.store,
             ports.clock,
@@ -120,7 +121,7 @@ class PartitionOwner:
             self.warm.drop_partition(self.partition)
             self.committer.begin(before)
             await self.recovery.resume(before)
-            self.spawn(self._receive())
+            self._receiver = self.spawn(self._receive())
             self.spawn(self._renew())
             self.spawn(self.recovery.keep_sweeping())
             await self._turns()
@@ -150,7 +151,8 @@ class PartitionOwner:
         self.committer.wake()
         self.sender.stop()
         for task in self._tasks:
-            task.cancel()
+            if task is not self._receiver:  # a receive is never cancelled: closing the session ends it
+                task.cancel()
 
     # ------------------------------------------------------------------ the loop
 
@@ -185,13 +187,30 @@ class PartitionOwner:
             if self.committer.epoch != epoch:
                 break
             context = self._context(work, now)
-            turn = self._run(instance, inbound, loaded, context, broken or self.recovery.poisoned(own))
+            try:
+                turn = self._run(instance, inbound, loaded, context, broken or self.recovery.poisoned(own))
+            except KeyboardInterrupt as error:
+                if threading.current_thread() is threading.main_thread():
+                    raise
+                await self._interrupted(instance, own, work, error)
+                continue
+            self.loader.unstored.update(turn.uploads)
             work.add(turn, own)
         self.busy_since = None
         if self.committer.epoch != epoch or not self._alive:
             self.committer.give_back([item for own in by_instance.values() for item in own], work.pinned)
             return
         self.committer.submit(work)
+
+    async def _interrupted(
+        self, instance: Instance, own: list[Item], work: Work, error: KeyboardInterrupt
+    ) -> None:
+        """Fail an instance whose orchestrator raised what ends a process: no signal arrives on this thread."""
+        work.pinned.remove(instance)
+        await self.committer.drain()
+        self.committer.give_back(own, [instance])
+        failure = describe_failure(error, text_bytes_max=self.settings.failure_text_bytes_max)
+        self.recovery.condemn(instance.instance_id, failure)
 
     async def _load(
         self, by_instance: dict[str, list[Item]], work: Work

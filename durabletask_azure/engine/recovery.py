@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from durabletask_azure.core.commit import transactions
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import decode_events
 from durabletask_azure.core.instance import Instance
@@ -152,14 +153,13 @@ class Recovery:
         )
         for tombstone in expired:
             writes: list[RowWrite] = [
-                DeleteSegments(
-                    tombstone.instance_id, past.execution_id, first, min(50, past.segments - first)
-                )
+                DeleteSegments(tombstone.instance_id, past.execution_id, 0, past.segments)
                 for past in tombstone.leftovers
-                for first in range(0, past.segments, 50)
+                if past.segments
             ]
-            for write in writes:
-                await self._owner.committer.maintain([write])
+            limits = self._ports.limits
+            for part in transactions(writes, rows_max=limits.rows_max - 1, bytes_max=limits.bytes_max):
+                await self._owner.committer.maintain(part)
             await self._owner.committer.maintain([DeleteTombstone(tombstone.instance_id)])
 
     # ------------------------------------------------------------------ suspicion

@@ -102,7 +102,9 @@ def test_b72_an_unhandled_orchestrator_error(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("fails", "attempts", "completes"), [(2, 3, True), (3, 3, False), (0, 5, True)])
-def test_b73_the_number_of_attempts_is_exact(stage: Stage, fails: int, attempts: int, completes: bool) -> None:
+def test_b73_the_number_of_attempts_is_exact(
+    stage: Stage, fails: int, attempts: int, completes: bool
+) -> None:
     tries: list[int] = []
 
     def shaky(ctx: ActivityContext, fails: int) -> str:

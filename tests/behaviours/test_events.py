@@ -237,9 +237,7 @@ def test_b39_the_same_event_id_counts_once_across_continue_as_new(stage: Stage) 
     stage.worker(generations)
     instance_id = stage.client.schedule_new_orchestration(generations, input=[])
     for generation, name in enumerate("abc"):
-        stage.until(
-            instance_id, lambda row, wanted=generation: row is not None and row.generation == wanted
-        )
+        stage.until(instance_id, lambda row, wanted=generation: row is not None and row.generation == wanted)
         stage.client.raise_orchestration_event(instance_id, "item", data=name, event_id=name)
         stage.client.raise_orchestration_event(instance_id, "item", data="twice", event_id=name)
         if name == "b":

@@ -297,7 +297,9 @@ def test_listing_and_purging_by_filter(stage: Stage) -> None:
         stage.result(quick, number, instance_id=f"quick-{number:02}")
     living = started(stage, waits, instance_id="living")
     everything = stage.client.get_all_orchestration_states()
-    assert [state.instance_id for state in everything] == [f"quick-{number:02}" for number in range(12)] + [living]
+    assert [state.instance_id for state in everything] == [f"quick-{number:02}" for number in range(12)] + [
+        living
+    ]
     query = OrchestrationQuery(
         runtime_status=[OrchestrationStatus.COMPLETED],
         instance_id_prefix="quick-1",
@@ -305,7 +307,10 @@ def test_listing_and_purging_by_filter(stage: Stage) -> None:
         max_instance_count=1,
     )
     found = stage.client.get_all_orchestration_states(query)
-    assert [(state.instance_id, state.get_output()) for state in found] == [("quick-10", 10), ("quick-11", 11)]
+    assert [(state.instance_id, state.get_output()) for state in found] == [
+        ("quick-10", 10),
+        ("quick-11", 11),
+    ]
     ids: list[str] = []
     token: str | None = None
     while True:

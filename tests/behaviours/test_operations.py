@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ async def waits(ctx: OrchestrationContext, _: Any) -> str:
     return await ctx.wait_for_external_event("go")
 
 
-@pytest.mark.parametrize("error", [Wicked, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize("error", [Wicked, SystemExit, KeyboardInterrupt, asyncio.CancelledError])
 def test_b122_the_dispatcher_survives_whatever_user_code_raises(
     stage: Stage, error: type[BaseException]
 ) -> None:
@@ -378,3 +379,44 @@ def test_a_new_process_finds_what_the_old_one_left(tmp_path: Path) -> None:
         stage = Stage(hub)
         stage.worker(waits)
         assert stage.completed(instance_id) == "kept"
+
+
+FORGETFUL = """
+import os
+from durabletask_azure import ConfigurationError, TaskHub, TaskHubClient, TaskHubWorker
+
+async def flow(ctx, _):
+    await ctx.wait_for_external_event("never")
+
+hub = TaskHub.local("hub.db")
+worker = TaskHubWorker(hub)
+worker.add_orchestrator(flow)
+worker.start()
+client = TaskHubClient(hub)
+client.wait_for_orchestration_start(client.schedule_new_orchestration(flow))
+if os.fork() == 0:
+    try:
+        client.schedule_new_orchestration(flow)
+    except ConfigurationError as error:
+        print("child:", "opened by process" in str(error), flush=True)
+    raise SystemExit
+os.wait()
+print("parent: bye", flush=True)
+"""
+
+
+def test_a_process_that_closes_nothing_ends_at_once_and_its_fork_is_refused(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-W", "error", "-c", FORGETFUL],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n") == ["child: True", "parent: bye", ""]
+    with TaskHub.local(tmp_path / "hub.db") as hub:
+        (state,) = TaskHubClient(hub).get_all_orchestration_states()
+        assert state.runtime_status is OrchestrationStatus.RUNNING

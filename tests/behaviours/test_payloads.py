@@ -154,9 +154,7 @@ SIZES = {
 def test_b111_values_at_the_limits(stage: Stage, size: str) -> None:
     value = SIZES[size]
     stage.worker(through, activities=[echo])
-    instance_id = stage.client.schedule_new_orchestration(
-        through, input=value, raise_event=("value", value)
-    )
+    instance_id = stage.client.schedule_new_orchestration(through, input=value, raise_event=("value", value))
     assert stage.completed(instance_id) == value
     assert stage.state(instance_id).get_input() == value
 

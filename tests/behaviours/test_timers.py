@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -76,7 +77,9 @@ def test_b21_a_cancelled_timer_that_comes_due_is_ignored(stage: Stage) -> None:
         return "done"
 
     stage.worker(race)
-    assert stage.completed(stage.client.schedule_new_orchestration(race, raise_event=("first", None))) == "done"
+    assert (
+        stage.completed(stage.client.schedule_new_orchestration(race, raise_event=("first", None))) == "done"
+    )
 
 
 def test_b22_the_expiry_beats_the_event(stage: Stage) -> None:
@@ -103,7 +106,7 @@ def test_b23_a_loop_on_timers(stage: Stage) -> None:
         for _ in range(rounds):
             await ctx.create_timer(seconds(0.05))
             times.append(ctx.current_utc_datetime)
-        return [(late - early).total_seconds() for early, late in zip(times, times[1:], strict=False)]
+        return [(late - early).total_seconds() for early, late in itertools.pairwise(times)]
 
     stage.worker(poll)
     pauses = stage.result(poll, 5, instance_id="loop")

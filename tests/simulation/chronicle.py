@@ -74,6 +74,7 @@ class _Rebuild:
         self._chronicle = Chronicle()
         self._locks: dict[int, LockRow] = {}
         self._commit_ids: set[str] = set()
+        self._numbers: dict[tuple[int, int], int] = {}
         self._segments: dict[tuple[str, str], dict[int, bytes]] = {}
 
     def run(self, log: Sequence[CommitRecord | ClientWrite]) -> Chronicle:
@@ -111,6 +112,10 @@ class _Rebuild:
             self._fault(f"H: {where}: owner {lock.owner} in the epoch of {before.owner}")
         if lock.n not in (before.n, before.n + 1):
             self._fault(f"H: {where}: number {lock.n} after {before.n}")
+        if any(isinstance(write, PutInstance) for write in record.writes):
+            first = self._numbers.setdefault((record.partition, lock.n), lock.epoch)
+            if first != lock.epoch:
+                self._fault(f"H: {where}: the number was used in epoch {first}, and now in {lock.epoch}")
         if not before.sent <= lock.sent <= lock.n:
             self._fault(f"H: {where}: sent {lock.sent} after {before.sent}")
         if lock.commit_id in self._commit_ids:
@@ -123,7 +128,8 @@ class _Rebuild:
         if row.status.is_terminal:
             self._chronicle.endings.setdefault(row.instance_id, {})[row.execution_id] = row
         for past in row.past:
-            if (row.instance_id, past.execution_id) in self._chronicle.stories:
+            # The tail of one that a client replaced went with its row: only its segments are still there.
+            if past.readable:
                 self._grow(record, row.instance_id, past.execution_id, past.segments, b"")
         if row.segments or row.tail:
             story = self._grow(record, row.instance_id, row.execution_id, row.segments, row.tail)

@@ -34,7 +34,11 @@ __all__ = [
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """``rates``: chance per weighted call of each kind of fault; ``windows``: how many of each world fault at most."""
+    """``rates``: chance per weighted call of each kind of fault; ``windows``: how many of each world fault at most.
+
+    ``variant`` changes the case (``variants``), ``tight`` makes limits tiny (``limits``), ``late`` delivers copies of old
+    messages after everything was purged.
+    """
 
     rates: Mapping[str, float] = {}
     windows: Mapping[str, int] = {}
@@ -44,6 +48,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     activation_lag_s: float = 0.3
     skew: bool = False
     dedup_s: float = 300.0
+    variant: str = ""
+    tight: str = ""
+    late: bool = False
 
 
 _CRASHES = {"crash_before": 0.001, "crash_after": 0.001, "crash_partial": 0.003}
@@ -76,6 +83,28 @@ PROFILES: dict[str, Profile] = {
     "clocks": Profile(skew=True, rates={**_STALLS, **_CRASHES}),
     "poison": Profile(windows={"poison": 3}),
     "restarts": Profile(windows={"restart": 4}, rates=_SLOW),
+    "tight": Profile(
+        rates={**_times(_CRASHES, 1.5), **_SENDS, **_STALLS, **_LOST}, windows={"full": 1}, tight="all"
+    ),
+    "reuse": Profile(
+        rates={**_times(_CRASHES, 1), **_LOST, "partial": 0.01}, duplicate=0.2, dedup_s=0.0, variant="reused"
+    ),
+    "purges": Profile(rates=_times(_CRASHES, 1), duplicate=0.1, dedup_s=0.0, variant="purged", late=True),
+    "overtakes": Profile(rates={**_times(_CRASHES, 2), **_SLOW}, hold_back=0.05, variant="overtaken"),
+    "rollback": Profile(windows={"codeless": 3, "rolling": 1}, rates=_SLOW),
+    "stops": Profile(windows={"restart": 1, "stop twice": 3, "rolling": 2}, rates=_SLOW),
+    "killers": Profile(variant="deadly"),
+    "payloads": Profile(
+        windows={"blob lost": 2, "blob damaged": 1}, rates=_times(_CRASHES, 2), variant="spilled"
+    ),
+    "rows": Profile(windows={"row damaged": 2}, rates=_SLOW, variant="untold"),
+    "failover": Profile(windows={"failover": 2}, rates=_times(_CRASHES, 0.5), variant="recoverable"),
+    "wedged": Profile(rates={"hang": 0.002, **_SLOW}),
+    "staging": Profile(rates={**_times(_STALLS, 6), **_times(_CRASHES, 2), **_SLOW}, tight="staging"),
+    "partings": Profile(
+        rates={**_SENDS, **_times(_CRASHES, 3)}, dedup_s=0.0, windows={"restart": 1}, variant="parting"
+    ),
+    "landed": Profile(rates={"landed": 0.01}),
     "mixed": Profile(
         rates={**_times(_CRASHES, 0.7), **_STALLS, **_LOST, **_SLOW, **_SENDS, **_SETTLES, **_SWALLOW},
         windows={
@@ -105,6 +134,7 @@ _ONLY: dict[str, tuple[str, ...]] = {
     "settle_lost": _SETTLE,
     "swallow": _RECEIVE,
     "landed": _LANDED,
+    "hang": ("store.commit",),
 }
 _WEIGHTS = {
     "store.commit": 6.0,
@@ -116,6 +146,7 @@ _WEIGHTS = {
     "session.receive": 1.5,
     "store.insert_instance": 4.0,
     "payloads.put": 6.0,
+    "activities.renew": 4.0,
     "atomic.execute": 6.0,
 }
 _DEFAULT_WEIGHT = 0.4
@@ -159,7 +190,7 @@ def plan(seed: int, profile: str, workers: int) -> Plan:
         for _ in range(random.randrange(most + 1)):
             begin = round(random.uniform(0, heal * 0.8), 2)
             end = round(min(heal, begin + random.uniform(2, 60)), 2)
-            local = kind in ("cut bus", "cut storage", "restart")
+            local = kind in ("cut bus", "cut storage", "restart", "stop twice", "codeless")
             windows.append(Window(kind, begin, end, f"w{random.randrange(workers)}" if local else ""))
     skews: dict[str, tuple[float, float, float]] = {}
     if chosen.skew:
@@ -208,7 +239,7 @@ class DrawnFaults:
             return None
         for kind, rate in kinds:
             if draw < rate:
-                if gate.startswith("client") and kind in ("crash_partial", "stall", "stall_after"):
+                if gate.startswith("client") and kind in ("crash_partial", "stall", "stall_after", "hang"):
                     return None
                 fault = self._fault(kind, stream)
                 self.drawn.append(CallFault(gate, number, op, fault))
@@ -224,6 +255,8 @@ class DrawnFaults:
                 return Fault(kind, seconds=round(random.choice((0.05, 0.5, 5.0)) * random.random(), 3))
             case "throttled":
                 return Fault(kind, seconds=round(random.uniform(0.1, 10.0), 1))
+            case "hang":
+                return Fault(kind, seconds=5_000.0)
             case "partial" | "crash_partial":
                 return Fault(kind, count=random.randrange(4))
             case "swallow":
@@ -289,7 +322,7 @@ def install(world: World, chosen: Plan, seed: int, counts: Counter[str]) -> None
                     return error
         return None
 
-    world.outages = outage if chosen.windows else None
+    world.outages = outage if any(window.kind in _WINDOW_NUMBERS for window in chosen.windows) else None
 
 
 _STORAGE = ("store.", "payloads.", "membership.", "atomic.")
@@ -351,6 +384,7 @@ _BY_KIND = {
     "throttled": "F25",
     "full": "F26",
     "swallow": "F36",
+    "hang": "F37",
 }
 
 

@@ -32,8 +32,10 @@ from tests.simulation.programs import (
     WaitTimeout,
 )
 
-__all__ = ["ACTIVITY", "ORCHESTRATORS", "Execution", "Harness", "Toolbox", "start_input"]
+__all__ = ["ACTIVITY", "LIFE", "ORCHESTRATORS", "Execution", "Harness", "Toolbox", "start_input"]
 
+LIFE = 1_000
+"""Generations of a second life are numbered from here on."""
 ACTIVITY = "work"
 ORCHESTRATORS = {"async": "sim_async", "generator": "sim_generator"}
 
@@ -67,9 +69,9 @@ class Execution:
     at: float
 
 
-def start_input(program: int) -> dict[str, int]:
-    """Return the input an instance of ``program`` is started with."""
-    return {"program": program, "number": 1, "generation": 0}
+def start_input(program: int, life: int = 0) -> dict[str, int]:
+    """Return the input an instance of ``program`` is started with; ``life`` counts the lives of its id."""
+    return {"program": program, "number": 1, "generation": 0, "life": life}
 
 
 @dataclass(slots=True)
@@ -136,9 +138,7 @@ async def _drive(steps: Steps) -> int:
 
 
 class _Interpreter:
-    def __init__(
-        self, ctx: Any, harness: Harness, data: dict[str, int], *, asynchronous: bool
-    ) -> None:
+    def __init__(self, ctx: Any, harness: Harness, data: dict[str, int], *, asynchronous: bool) -> None:
         self._ctx = ctx
         self._case = case = harness.case
         self._tools = harness.tools
@@ -153,7 +153,7 @@ class _Interpreter:
             number = mix(number, (yield from self._step(step)))
         generation = self._data["generation"] + 1
         if generation < self._program.generations:
-            following = {"program": self._data["program"], "number": number, "generation": generation}
+            following = {**self._data, "number": number, "generation": generation}
             self._ctx.continue_as_new(following, save_events=True)
             return None
         return number
@@ -201,8 +201,8 @@ class _Interpreter:
             retry = self._tools.retry_policy(
                 first_retry_interval=timedelta(seconds=1), max_number_of_attempts=call.attempts
             )
-        numbers = [call.site, call.arg, call.cost_ms, call.failures, self._data["generation"], call.pad]
-        data = [*numbers, int(call.kills)]
+        generation = self._data["generation"] + LIFE * self._data["life"]
+        data = [call.site, call.arg, call.cost_ms, call.failures, generation, call.pad, int(call.kills)]
         return self._ctx.call_activity(ACTIVITY, input=data, retry_policy=retry)
 
     def _call(self, call: Call) -> Steps:

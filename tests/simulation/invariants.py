@@ -39,7 +39,7 @@ from durabletask_azure.core.rows import InstanceRow
 from tests.simulation.chronicle import Chronicle, Story
 from tests.simulation.fakes.queue_ports import read_pack
 from tests.simulation.fakes.world import EPOCH, World
-from tests.simulation.interpreter import Execution
+from tests.simulation.interpreter import LIFE, Execution
 from tests.simulation.model import Expected
 
 __all__ = ["Evidence", "check_history", "check_leftovers", "check_results"]
@@ -248,8 +248,11 @@ def _activities(evidence: Evidence) -> Iterator[str]:
             began[key] += 1
             first.setdefault(key, execution.at)
     scheduled: set[tuple[str, int, int]] = set()
+    lives: Counter[str] = Counter()
     for story in evidence.chronicle.stories.values():
         generation = story.started.generation if story.started is not None else 0
+        lives[story.instance_id] += generation == 0
+        generation += LIFE * (lives[story.instance_id] - 1)
         for entry in story.entries:
             match entry.event:
                 case TaskScheduledEvent(event_id=number):

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
 from durabletask_azure.core.composite import when_all, when_any
+from durabletask_azure.core.messages import PurgeInstance
+from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.core.retry import RetryPolicy
 from durabletask_azure.engine.executor import InlineExecutor
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
+from durabletask_azure.engine.orphans import collect_orphans
+from durabletask_azure.engine.repair import repair
 from durabletask_azure.engine.worker import Engine
 from durabletask_azure.errors import TaskFailedError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 from tests.simulation.fakes.world import EPOCH
 from tests.simulation.interpreter import ACTIVITY, ORCHESTRATORS, Harness, Toolbox, start_input
-from tests.simulation.programs import Case, ClientAction, RaiseEvent, Resume, Start, Suspend, Terminate
+from tests.simulation.programs import (
+    Again,
+    Case,
+    ClientAction,
+    Purge,
+    RaiseEvent,
+    Resume,
+    Start,
+    Suspend,
+    Terminate,
+)
 
 __all__ = ["DurableTaskProduct"]
 
@@ -33,11 +48,15 @@ class DurableTaskProduct:
             when_all=when_all, when_any=when_any, retry_policy=RetryPolicy, task_failed=TaskFailedError
         )
 
-    async def start_worker(self, ports: HubPorts, harness: Harness, settings: Settings, name: str) -> Engine:
-        """Start an engine."""
+    async def start_worker(
+        self, ports: HubPorts, harness: Harness, settings: Settings, name: str, unknown: Sequence[str] = ()
+    ) -> Engine:
+        """Start an engine, without the orchestrators of the styles ``unknown``."""
         registry = Registry()
-        registry.add_orchestrator(harness.orchestrate_async, name=ORCHESTRATORS["async"])
-        registry.add_orchestrator(harness.orchestrate_generator, name=ORCHESTRATORS["generator"])
+        if "async" not in unknown:
+            registry.add_orchestrator(harness.orchestrate_async, name=ORCHESTRATORS["async"])
+        if "generator" not in unknown:
+            registry.add_orchestrator(harness.orchestrate_generator, name=ORCHESTRATORS["generator"])
         registry.add_activity(harness.work, name=ACTIVITY)
         engine = Engine(
             ports,
@@ -57,14 +76,19 @@ class DurableTaskProduct:
         match action:
             case Start(program=program, delay_s=delay_s):
                 due = EPOCH + timedelta(seconds=action.at + delay_s) if delay_s else None
-                await client.start(
-                    StartRequest(
-                        name=ORCHESTRATORS[case.programs[program].style],
-                        instance_id=action.instance,
-                        input=msgspec.json.encode(start_input(program)).decode(),
-                        scheduled_start=due,
-                    )
+                await client.start(_request(case, action.instance, start_input(program), due))
+            case Again(program=program):
+                await client.start(_request(case, action.instance, start_input(program, life=1), None))
+            case Purge(recursive=recursive, blind=True):
+                order = to_instance(
+                    action.instance,
+                    PurgeInstance(recursive=recursive),
+                    message_id=uuid.uuid4().hex,
+                    partitions=ports.info.partitions,
                 )
+                await ports.orchestrations.send([order])
+            case Purge(recursive=recursive):
+                await client.purge(action.instance, recursive=recursive)
             case RaiseEvent(name=name, value=value, key=key):
                 await client.raise_event(action.instance, name, str(value), key)
             case Suspend():
@@ -74,9 +98,26 @@ class DurableTaskProduct:
             case Terminate():
                 await client.terminate(action.instance, None, recursive=False)
 
-    async def purge(self, ports: HubPorts, instance: str, settings: Settings) -> None:
+    async def purge(self, ports: HubPorts, instance: str, settings: Settings, *, recursive: bool) -> None:
         """Ask for the removal of a terminal instance."""
-        await _client(ports, settings).purge(instance, recursive=False)
+        await _client(ports, settings).purge(instance, recursive=recursive)
+
+    async def repair(self, ports: HubPorts, settings: Settings) -> None:
+        """Send again what a lost queue took with it."""
+        await repair(ports, settings)
+
+    async def collect_orphans(self, ports: HubPorts, partition: int, older_than_s: float) -> None:
+        """Delete the blobs of a partition that nobody refers to."""
+        await collect_orphans(ports, partition, older_than_s)
+
+
+def _request(case: Case, instance: str, data: dict[str, int], due: datetime | None) -> StartRequest:
+    return StartRequest(
+        name=ORCHESTRATORS[case.programs[data["program"]].style],
+        instance_id=instance,
+        input=msgspec.json.encode(data).decode(),
+        scheduled_start=due,
+    )
 
 
 def _client(ports: HubPorts, settings: Settings) -> ClientOperations:

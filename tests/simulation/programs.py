@@ -278,7 +278,8 @@ class _Generator:
         steps += [self._step(root, generations, depth=0) for _ in range(random.randrange(1, 4))]
         for name, _value, count in self._events.get(root, ()):
             steps.insert(
-                random.randrange(told_first, len(steps) + 1), WaitEvents(site=self._site(), name=name, count=count)
+                random.randrange(told_first, len(steps) + 1),
+                WaitEvents(site=self._site(), name=name, count=count),
             )
         if doomed:
             steps.append(WaitEvents(site=self._site(), name="never"))

@@ -26,6 +26,7 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.product import DurableTaskProduct
 from tests.simulation.programs import Case, generate
 from tests.simulation.run import Report, Setup, execute
+from tests.simulation.variants import vary
 
 __all__ = ["profile_of", "replay_command", "run_case", "run_seed", "run_seeds", "seeded", "setup_of"]
 
@@ -65,7 +66,7 @@ def setup_of(seed: int, profile: str | None = None) -> Setup:
     plotted = plan(seed, chosen, workers)
     return Setup(
         seed=seed,
-        case=generate(seed),
+        case=vary(generate(seed), PROFILES[chosen].variant, seed),
         plan=plotted,
         faults=lambda: DrawnFaults(seed, chosen, plotted.heal),
         workers=workers,

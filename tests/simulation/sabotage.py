@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from durabletask_azure.core.starts import start_over
+from durabletask_azure.core import starts
+from durabletask_azure.engine.retrying import RETRIED
 from durabletask_azure.errors import PartitionLostError
 from durabletask_azure.ports import Delivery
 
@@ -18,21 +19,29 @@ __all__ = [
     "child_starts_again",
     "complete_first",
     "does_nothing_async",
+    "finds_nothing",
     "forget",
     "late_resend",
     "local_clock",
     "no_fence",
     "no_open_task_check",
     "no_resend",
-    "no_take_over",
     "no_tombstone",
+    "not_kept",
+    "not_parked",
     "nothing_carried",
     "nothing_in_the_outbox",
     "one_blob_name",
+    "opens_nothing",
     "own_commit_is_not_recognised",
+    "own_refusal_is_a_rival",
+    "renew_blindly",
+    "rows_before_fence",
     "send_first",
     "sent_early",
     "sequence_watermark",
+    "suspicious_of_none",
+    "timers_at_once",
     "unfenced_staging",
     "unsent_names_dropped",
 ]
@@ -56,11 +65,12 @@ def unfenced_staging(original: Any) -> Any:
     return commit
 
 
-def no_take_over(original: Any) -> Any:
+def rows_before_fence(original: Any) -> Any:
     async def take_over(self: Any) -> Any:
-        stored = await self._read_lock()
-        self.row, self.etag = stored.row, stored.etag
-        return stored.row
+        before = (await self._read_lock()).row
+        await self._clock.sleep(10.0)
+        await original(self)
+        return before
 
     return take_over
 
@@ -91,9 +101,11 @@ def no_resend(original: Any) -> Any:
 
 def late_resend(original: Any) -> Any:
     async def resume(self: Any, before: Any) -> None:
-        self._owner.sender.confirmed = before.n
-        await self._ports.clock.sleep(0.01)
-        self._owner.spawn(original(self, before))
+        async def later() -> None:
+            await self._ports.clock.sleep(3.0)
+            await original(self, before)
+
+        self._owner.spawn(later())
 
     return resume
 
@@ -112,7 +124,7 @@ def no_open_task_check(original: Any) -> Any:
     def accept(self: Any, item: Any, body: Any) -> None:
         number = getattr(body, "task_scheduled_id", None)
         if number is not None and number not in self.instance.state.tasks:
-            self._push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
+            self.push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
             return
         original(self, item, body)
 
@@ -160,6 +172,15 @@ def own_commit_is_not_recognised(original: Any) -> Any:
     return has_landed
 
 
+def own_refusal_is_a_rival(original: Any) -> Any:
+    async def has_landed(self: Any, row: Any) -> bool:
+        if await original(self, row):
+            raise PartitionLostError("a commit of its own is taken for a rival's")
+        return False
+
+    return has_landed
+
+
 def local_clock(original: Any) -> Any:
     async def take_in(self: Any, deliveries: Sequence[Delivery]) -> None:
         now = self.ports.clock.now()
@@ -193,7 +214,7 @@ def archive_as_sent(original: Any) -> Any:
 def child_starts_again(original: Any) -> Any:
     def child_start(admission: Any, item: Any, started: Any) -> None:
         if admission.instance.is_terminal:
-            start_over(admission, item, started)
+            starts.start_over(admission, item, started)
         else:
             original(admission, item, started)
 
@@ -233,3 +254,64 @@ def nothing_in_the_outbox(original: Any) -> Any:
         return ()
 
     return read_outbox
+
+
+def renew_blindly(original: Any) -> Any:
+    async def renew(self: Any) -> None:
+        while self.is_alive():
+            await self.ports.clock.sleep(self.settings.lock_s / 3)
+            self._beat = (self.ports.clock.monotonic(), self.ports.clock.now())
+            try:
+                await self.session.renew()
+            except RETRIED:
+                continue
+
+    return renew
+
+
+def finds_nothing(original: Any) -> Any:
+    async def look(self: Any) -> int:
+        return 0
+
+    return look
+
+
+def not_kept(original: Any) -> Any:
+    def keep(self: Any, item: Any) -> None:
+        self.drop(item, "a mutant does not keep it")
+
+    return keep
+
+
+def not_parked(original: Any) -> Any:
+    def put_back(self: Any, item: Any, **options: Any) -> None:
+        if not options.get("park"):
+            original(self, item, **options)
+
+    return put_back
+
+
+def opens_nothing(original: Any) -> Any:
+    async def open_(self: Any, *arguments: Any) -> list[Any]:
+        return []
+
+    return open_
+
+
+def suspicious_of_none(original: Any) -> Any:
+    def is_suspicious(self: Any, item: Any) -> bool:
+        return False
+
+    return is_suspicious
+
+
+def timers_at_once(original: Any) -> Any:
+    def timer(event: Any, origin: Any) -> Any:
+        sent = original(event, origin)
+        message = sent.message
+        body = msgspec.structs.replace(message.body, fire_at=event.timestamp)
+        return msgspec.structs.replace(
+            sent, deliver_at=None, message=msgspec.structs.replace(message, body=body)
+        )
+
+    return timer

@@ -6,7 +6,7 @@ replaced, not lost: an event that a removed step sent is raised by the client in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -14,9 +14,7 @@ import msgspec
 from tests.simulation.faults import CallFault, Plan
 from tests.simulation.programs import (
     Case,
-    ClientAction,
     Program,
-    RaiseEvent,
     Resume,
     Start,
     Suspend,
@@ -25,6 +23,7 @@ from tests.simulation.programs import (
 )
 from tests.simulation.run import Report, Setup
 from tests.simulation.runner import run_case, run_seed, setup_of
+from tests.simulation.variants import told_by_client
 
 __all__ = ["shrink", "smaller_cases"]
 
@@ -115,7 +114,7 @@ def _without_step(case: Case, number: int, program: Program, index: int) -> Case
         return None
     steps = program.steps[:index] + program.steps[index + 1 :]
     smaller = _with_program(case, number, msgspec.structs.replace(program, steps=steps))
-    return _raised(smaller, [step]) if isinstance(step, Tell) else smaller
+    return told_by_client(smaller, [step]) if isinstance(step, Tell) else smaller
 
 
 def _without_instance(case: Case, start: Start) -> Case:
@@ -133,22 +132,4 @@ def _without_instance(case: Case, start: Start) -> Case:
         )
         for program in case.programs
     )
-    return _raised(msgspec.structs.replace(case, client=client, programs=programs), tells)
-
-
-def _raised(case: Case, tells: Sequence[Tell]) -> Case:
-    """Let the client raise the events of steps that were left out."""
-    starts = {action.instance: action.at for action in case.client if isinstance(action, Start)}
-    added: list[ClientAction] = [
-        RaiseEvent(
-            at=starts[tell.instance],
-            instance=tell.instance,
-            name=tell.name,
-            value=tell.value,
-            key=f"told-{tell.site}",
-        )
-        for tell in tells
-        if tell.instance in starts
-    ]
-    client = sorted((*case.client, *added), key=lambda action: action.at)
-    return msgspec.structs.replace(case, client=tuple(client))
+    return told_by_client(msgspec.structs.replace(case, client=client, programs=programs), tells)

@@ -29,6 +29,7 @@ from tests.simulation.programs import (
     Step,
     Tell,
     Terminate,
+    WaitEvents,
 )
 
 __all__ = ["VARIANTS", "told_by_client", "vary"]
@@ -39,7 +40,9 @@ def vary(case: Case, variant: str, seed: int) -> Case:
     if not variant:
         return case
     changed = VARIANTS[variant](case, Random(f"variant/{variant}/{seed}"))
-    return msgspec.structs.replace(changed, client=tuple(sorted(changed.client, key=lambda action: action.at)))
+    return msgspec.structs.replace(
+        changed, client=tuple(sorted(changed.client, key=lambda action: action.at))
+    )
 
 
 def told_by_client(case: Case, tells: Sequence[Tell]) -> Case:
@@ -94,7 +97,8 @@ def _spilled(case: Case, random: Random) -> Case:
                 return msgspec.structs.replace(step, call=call(one))
             case Parallel(branches=branches):
                 padded = tuple(
-                    tuple(call(one) if isinstance(one, Call) else one for one in branch) for branch in branches
+                    tuple(call(one) if isinstance(one, Call) else one for one in branch)
+                    for branch in branches
                 )
                 return msgspec.structs.replace(step, branches=padded)
             case _:
@@ -148,7 +152,8 @@ def _reused(case: Case, random: Random) -> Case:
             )
         style = random.choice(("async", "generator"))
         programs.append(Program(steps=tuple(steps), generations=random.choice((1, 2)), style=style))
-        client.append(Again(at=action.at + 0.1, instance=action.instance, program=len(programs) - 1))
+        last = max(other.at for other in case.client if other.instance == action.instance)
+        client.append(Again(at=last + 0.1, instance=action.instance, program=len(programs) - 1))
     return msgspec.structs.replace(case, programs=tuple(programs), client=tuple(client))
 
 
@@ -170,6 +175,23 @@ def _purged(case: Case, random: Random) -> Case:
     return msgspec.structs.replace(case, client=tuple(client))
 
 
+def _parting(case: Case, random: Random) -> Case:
+    """Two more instances: one tells the other something in the very turn it ends by continue-as-new."""
+    generations = random.choice((2, 3, 4))
+    count = len(case.programs)
+    steps: tuple[Step, ...] = (Tell(site=951, instance="g1", name="news", value=7),)
+    if random.random() < 0.6:
+        steps = (Call(site=950, arg=5, cost_ms=random.choice((0, 200, 3000))), *steps)
+    waits = Program(steps=(WaitEvents(site=952, name="news", count=generations),))
+    programs = (*case.programs, Program(steps=steps, generations=generations), waits)
+    at = round(random.uniform(0, 20), 2)
+    starts = (
+        Start(at=at, instance="g0", program=count),
+        Start(at=round(random.uniform(0, 20), 2), instance="g1", program=count + 1),
+    )
+    return msgspec.structs.replace(case, programs=programs, client=(*case.client, *starts))
+
+
 def _deadly(case: Case, random: Random) -> Case:
     """One more instance, whose code, or whose activity, ends its worker every time."""
     deadly: Step = Kill(site=900) if random.random() < 0.5 else Call(site=901, arg=1, kills=True)
@@ -188,4 +210,5 @@ VARIANTS: dict[str, Callable[[Case, Random], Case]] = {
     "reused": _reused,
     "purged": _purged,
     "deadly": _deadly,
+    "parting": _parting,
 }

@@ -157,7 +157,9 @@ class FilePayloads:
         found: list[tuple[str, datetime]] = []
         # Only the folders a prefix reaches into are walked.
         whole = [part for part in prefix.split("/")[:-1] if part not in ("", ".", "..")]
-        for path in sorted(self._folder.joinpath(*whole).glob("**/*")):
+        # Unlike a glob, a walk passes over folders that a delete removes under its feet.
+        walked = os.walk(self._folder.joinpath(*whole))
+        for path in sorted(Path(folder, file) for folder, _, files in walked for file in files):
             name = path.relative_to(self._folder).as_posix()
             if not name.startswith(prefix) or not _NAME.fullmatch(name):
                 continue
