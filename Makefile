@@ -15,7 +15,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test test-fast check package format lock clean
+.PHONY: help demo dev test coverage test-fast check package format lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,8 +26,12 @@ demo: $(VENV)/.installed-runtime  ## Run the demo (HUB=... picks the hub)
 
 dev: $(VENV)/.installed-dev  ## Set up the environment for working on the code
 
-test: dev  ## Run every test, and fail if a required behaviour is not shown
+test: dev coverage  ## Run every test, and fail if a required behaviour or a branch of the core is not shown
 	$(PYTEST) --behaviours
+
+coverage: dev  ## Run the tests of the pure core, and fail if one of its branches is not covered
+	$(BIN)/coverage run -m pytest -q tests/unit tests/property
+	$(BIN)/coverage report --fail-under=100 --include='durabletask_azure/core/*'
 
 test-fast: dev  ## Run the tests that need no wire, in less than five minutes
 	$(PYTEST) -m "not azure and not slow"

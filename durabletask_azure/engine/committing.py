@@ -153,7 +153,7 @@ class Committer:
         self._filled.set()
 
     def stop(self) -> None:
-        """Let waiters go; nothing is committed any more."""
+        """Commit nothing any more, and let waiters go."""
         self._queue.clear()
         self.wake()
 
@@ -226,9 +226,8 @@ class Committer:
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        attempts = tuple(
-            (key, count) for key, count in self.attempts.items() if key not in {d.id for d in closing}
-        )
+        done = {delivery.id for delivery in closing}
+        attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
             receipt = await chain.execute(
@@ -249,8 +248,7 @@ class Committer:
             )
             self._forget_loose(completes)
             return receipt
-        names = [turn.instance.instance_id for turn in group.turns if turn.outbound]
-        self._owner.sender.begin(group.n, names)
+        self._owner.sender.begin(group.n, [t.instance.instance_id for t in group.turns if t.outbound])
         writes = group.writes()
         writes += self._outbox_deletes(sum(write_rows(write) for write in writes))
         lock = self._bookkeeping([*self._unsettled, *(delivery.id for delivery in closing)], writes)

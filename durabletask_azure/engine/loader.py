@@ -118,7 +118,10 @@ def needed_refs(instance: Instance, messages: Iterable[Message]) -> list[BlobRef
     if instance.cold:
         events.extend(instance.cold)
     refs: list[BlobRef] = []
+    current = row.execution_id if row is not None else None
     for message in (*messages, *(row.kept if row else ())):
+        if message.execution_id not in (None, current):
+            continue  # it will be dropped, and its values may be gone with the execution it was meant for
         body = message.body
         if isinstance(body, ReplaceInstance):
             events.append(body.start)

@@ -1,4 +1,4 @@
-"""A warm step costs the same however long the history is: counted in port calls, rows and replayed events, not timed."""
+"""A warm step costs the same however long the history is: counted in port calls and replayed events."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from random import Random
 
 from durabletask_azure.settings import Settings
 
-__all__ = ["TIGHT_ROWS_MAX", "settings_of"]
+__all__ = ["ROWS_MAX", "settings_of"]
 
-TIGHT_ROWS_MAX = 12
-"""Rows of one transaction under a tight profile: commits are staged, groups split, deletions cut."""
+ROWS_MAX = {"": 100, "all": 12, "staging": 6}
+"""Rows of one transaction, by how tight a profile is: commits are staged, groups split, deletions cut."""
 
 
 def settings_of(seed: int, tight: str = "") -> Settings:
@@ -26,7 +26,7 @@ def settings_of(seed: int, tight: str = "") -> Settings:
         if staging
         else random.choice((1, 300) if tight else (1_000, 4_000, 32_000)),
         segment_bytes_max=1 if staging else random.choice((1, 200, 600) if tight else (2_000, 20_000)),
-        executions_kept=random.choice((0, 1) if tight else (0, 2, 10)),
+        executions_kept=10 if staging else random.choice((0, 1) if tight else (0, 2, 10)),
         receive_messages_max=random.choice((1, 3, 200)),
         commit_instances_max=50 if staging else random.choice((1, 2, 50)),
         pipeline_turns_max=random.choice((1, 2, 2)),

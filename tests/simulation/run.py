@@ -22,11 +22,10 @@ from tests.simulation.aftermath import Aftermath
 from tests.simulation.clients import Clients
 from tests.simulation.fakes.gate import CURRENT_GATE, FaultSource, Gate, SimulatedCrash
 from tests.simulation.fakes.ports import worker_ports
-from tests.simulation.fakes.table import ROWS_MAX
 from tests.simulation.fakes.world import World
 from tests.simulation.faults import PROFILES, CallFault, Plan, fault_number, install, skew_of
 from tests.simulation.interpreter import Harness, Toolbox
-from tests.simulation.limits import TIGHT_ROWS_MAX, settings_of
+from tests.simulation.limits import ROWS_MAX, settings_of
 from tests.simulation.programs import Case, ClientAction
 from tests.simulation.virtual_time import Deadlock, Livelock, OutOfTime, pause, pause_until, run_virtual
 from tests.simulation.weather import Weather
@@ -182,7 +181,7 @@ class Run:
             partitions=setup.partitions,
             lock_s=self.settings.lock_s,
             dedup_s=self.profile.dedup_s,
-            rows_max=TIGHT_ROWS_MAX if self.profile.tight else ROWS_MAX,
+            rows_max=ROWS_MAX[self.profile.tight],
         )
         self.world.tracer = setup.tracer
         install(self.world, setup.plan, setup.seed, self.report.counts)

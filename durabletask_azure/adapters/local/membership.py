@@ -95,7 +95,8 @@ class LocalMembership:
         deadline = loop.time() + timeout_s
         while True:
             if self._somebody_died():
-                await self.workers()  # takes the dead off the list: a caller that comes back at once has to wait again
+                # takes the dead off the list: a caller that comes back at once has to wait again
+                await self.workers()
                 return
             left_s = deadline - loop.time()
             if left_s <= 0:
