@@ -76,6 +76,7 @@ class PartitionOwner:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
         self._receiver: asyncio.Task[None] | None = None
+        self._retaking = False
         self.chain = CommitChain(
             ports.store,
             ports.clock,
@@ -316,11 +317,13 @@ class PartitionOwner:
     async def _take_session_again(self) -> None:
         """Let go of the session and take it again: a message the SDK swallowed is delivered only then (F36)."""
         self.recovery.wants_session = False
+        self._retaking = True
         await self.session.close()
         session = await self.ports.orchestrations.accept(self.partition)
         if session is None:
             raise PartitionLostError("another worker took the session while it was let go of")
         self.session = session
+        self._retaking = False
 
     async def _take_in(self, deliveries: Sequence[Delivery]) -> None:
         self.counters.messages_received += len(deliveries)
@@ -372,6 +375,9 @@ class PartitionOwner:
         tasks = [task for task in self._tasks if not task.done()]
         # the session is closed first: that ends a pending receive, which must not be cancelled
         await self._close()
+        if self._retaking and self._receiver is not None:  # whoever is given a session has to close it
+            await asyncio.wait({self._receiver})
+            await self._close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -24,7 +24,7 @@ def test_every_sample_has_a_readme() -> None:
 def test_a_sample_prints_what_its_readme_says(sample: str) -> None:
     readme = (ROOT / "samples" / sample / "README.md").read_text(encoding="utf-8")
     said = re.findall(r"^```text\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-    command = [sys.executable, "-X", "dev", "-m", f"samples.{sample}.main"]
+    command = [sys.executable, "-W", "error", "-m", f"samples.{sample}.main"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     assert done.stderr == ""
     assert [done.stdout] == said

@@ -9,7 +9,6 @@ otherwise, and what iterates over a set of them then does too: the command line 
 from __future__ import annotations
 
 import random as global_random
-import sys
 import time
 import uuid
 from collections import Counter
@@ -21,6 +20,7 @@ from multiprocessing import get_context
 from random import Random
 from typing import Any
 
+from tests.simulation.catalogue import fault_table
 from tests.simulation.faults import PROFILES, CallFault, DrawnFaults, Plan, ScriptedFaults, plan
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.product import DurableTaskProduct
@@ -30,6 +30,7 @@ from tests.simulation.variants import vary
 
 __all__ = ["profile_of", "replay_command", "run_case", "run_seed", "run_seeds", "seeded", "setup_of"]
 
+_PROGRESS = 2_500
 _ROTATION = (*PROFILES, "mixed", "mixed", "mixed")
 
 
@@ -124,6 +125,8 @@ def summarise(reports: Iterator[Report], mutant: str | None, failures_max: int =
     for report in reports:
         runs += 1
         counts.update(report.counts)
+        if runs % _PROGRESS == 0:
+            print(f"{runs} seeds, {failed} failed\n{fault_table(counts)}", flush=True)
         if not report.failures:
             continue
         failed += 1
@@ -136,6 +139,5 @@ def summarise(reports: Iterator[Report], mutant: str | None, failures_max: int =
             break
     seconds = time.perf_counter() - began
     print(f"{runs} seeds, {failed} failed {dict(letters) or ''}; {runs / seconds * 60:.0f} seeds per minute")
-    print("faults:", ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
-    sys.stdout.flush()
+    print(fault_table(counts), flush=True)
     return failed

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from durabletask_azure.core import starts
+from durabletask_azure.core.rows import PutSegment
 from durabletask_azure.engine.retrying import RETRIED
 from durabletask_azure.errors import PartitionLostError
 from durabletask_azure.ports import Delivery
+from tests.simulation.fakes.table import CommitRecord
 
 __all__ = [
     "any_execution",
@@ -57,10 +60,20 @@ def no_fence(original: Any) -> Any:
 
 def unfenced_staging(original: Any) -> Any:
     async def commit(self: Any, writes: Any, **lock: Any) -> Any:
-        if not lock:
-            stored = await self._read_lock()
-            self.row, self.etag = stored.row, stored.etag
-        return await original(self, writes, **lock)
+        if lock or not all(isinstance(write, PutSegment) for write in writes):
+            return await original(self, writes, **lock)
+        store, partition = self._store, self.partition
+
+        def effect() -> None:
+            rows = store._table.rows(partition)
+            for write in writes:
+                rows.segments[write.instance_id, write.execution_id, write.index] = bytes(write.events)
+            unseen = msgspec.structs.replace(rows.lock.row, commit_id=uuid.uuid4().hex)
+            now = store._gate.world.now()
+            store._table.log.append(CommitRecord(now, store._gate.name, partition, unseen, tuple(writes)))
+
+        await store._gate.call("store.commit", effect)
+        return None
 
     return commit
 

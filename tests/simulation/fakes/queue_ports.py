@@ -78,7 +78,8 @@ async def receive_items(
             key, until = wait_for()
             await world.wait(key, min(end, max(until, world.time())))
     except asyncio.CancelledError:
-        if not gate.dead:
+        # A process that stood still and is then told to end runs out of its time to stop: it is as good as killed.
+        if not gate.dead and not gate.frozen_until:
             world.breaches.append(f"{gate.name} cancelled {op}")
         raise
     if fault is not None and fault.kind == "swallow":
