@@ -20,8 +20,10 @@
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
-    │   └── QueueFullError                      a queue is at its size limit
+    │   ├── QueueFullError                      a queue is at its size limit
+    │   └── WorkerStateError                    the call does not fit a worker that runs
     └── ConfigurationError                      a setting, name or argument is not allowed; says what is
+        ├── ArgumentTypeError                   an argument is of the wrong type, or there is none of that name
         ├── InvalidQueueSizeError               a queue size other than 1024, 2048, 3072, 4096 or 5120 MB
         └── SchemaVersionError                  the hub was written by a newer version of this package
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActivityNotRegisteredError",
+    "ArgumentTypeError",
     "CommitRefusedError",
     "ConfigurationError",
     "DurableTaskError",
@@ -62,6 +65,7 @@ __all__ = [
     "TaskFailedError",
     "TaskHubError",
     "ThrottledError",
+    "WorkerStateError",
 ]
 
 
@@ -183,8 +187,16 @@ class QueueFullError(TaskHubError):
     """A queue has reached its size limit."""
 
 
+class WorkerStateError(TaskHubError, RuntimeError):
+    """The call does not fit the worker's state: it is running, and has to be stopped first."""
+
+
 class ConfigurationError(DurableTaskError, ValueError):
     """A setting, name or argument is not allowed; the message names what is."""
+
+
+class ArgumentTypeError(ConfigurationError, TypeError):
+    """An argument is of the wrong type, or there is no argument of that name; the message says what is taken."""
 
 
 class InvalidQueueSizeError(ConfigurationError):

@@ -7,17 +7,24 @@ on the line that makes it. Names and meaning follow ``durabletask.task.Orchestra
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from durabletask_azure.core.actions import ContinuedAsNew
 from durabletask_azure.core.annotations import signature_of
 from durabletask_azure.core.journal import Journal, activity_action, child_action
-from durabletask_azure.core.naming import check_name, get_name
+from durabletask_azure.core.naming import (
+    check_instance_id,
+    check_name,
+    check_tags,
+    check_version,
+    target_name,
+)
 from durabletask_azure.core.replay_logger import ReplaySafeLogger
 from durabletask_azure.core.retry import RetryPolicy
 from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 if TYPE_CHECKING:
     from logging import Logger  # noqa: TID251 - a type of an argument
@@ -89,14 +96,23 @@ class OrchestrationContext:
 
         Raises:
             TypeError: neither a ``datetime`` nor a ``timedelta``.
+            ConfigurationError: before the year 1 or after the year 9999, in UTC.
         """
+        try:
+            return self._journal.create_timer(self._due(fire_at))
+        except OverflowError as error:
+            raise ConfigurationError(
+                f"create_timer() takes times in the years 1 to 9999 in UTC, not {fire_at!r}"
+            ) from error
+
+    def _due(self, fire_at: datetime | timedelta) -> datetime:
         if isinstance(fire_at, timedelta):
-            return self._journal.create_timer(self._journal.now + fire_at)
+            return self._journal.now + fire_at
         if not isinstance(fire_at, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"create_timer() takes a datetime or a timedelta, not {type(fire_at).__name__}")
-        if fire_at.utcoffset() is None:
-            return self._journal.create_timer(fire_at.replace(tzinfo=UTC))
-        return self._journal.create_timer(fire_at.astimezone(UTC))
+            raise ArgumentTypeError(
+                f"create_timer() takes a datetime or a timedelta, not {type(fire_at).__name__}"
+            )
+        return fire_at.replace(tzinfo=UTC) if fire_at.utcoffset() is None else fire_at.astimezone(UTC)
 
     @overload
     def call_activity(
@@ -139,7 +155,7 @@ class OrchestrationContext:
         """
         name = self._name(activity, "activity")
         _check_policy(retry_policy)
-        make = activity_action(name=name, text=self._text(input), tags=_check_tags(tags))
+        make = activity_action(name=name, text=self._text(input), tags=check_tags(tags))
         if return_type is None and not isinstance(activity, str):
             return_type = _declared_result(activity)
         return self._journal.call(name, make, is_child=False, return_type=return_type, policy=retry_policy)
@@ -195,13 +211,13 @@ class OrchestrationContext:
         _check_policy(retry_policy)
         if instance_id is not None:
             self._check_instance_id(instance_id)
-        merged = {**journal.start.tags, **(_check_tags(tags) or {})}
+        merged = {**journal.start.tags, **(check_tags(tags) or {})}
         make = child_action(
             journal,
             name=name,
             instance_id=instance_id,
             text=self._text(input),
-            version=version or journal.options.default_version,
+            version=self._version(version) or journal.options.default_version,
             tags=merged or None,
         )
         if return_type is None and not isinstance(orchestrator, str):
@@ -230,7 +246,7 @@ class OrchestrationContext:
         """
         check_name(name, what="event name", chars_max=self._journal.options.name_chars_max)
         if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"timeout must be a timedelta, not {type(timeout).__name__}")
+            raise ArgumentTypeError(f"timeout must be a timedelta, not {type(timeout).__name__}")
         return self._journal.wait_for_event(name, data_type, timeout)
 
     def send_event(self, instance_id: str, event_name: str, *, data: Any | None = None) -> None:
@@ -258,6 +274,7 @@ class OrchestrationContext:
         journal = self._journal
         journal.check_alive()
         text = self._text(new_input)
+        new_version = self._version(new_version)
         journal.continued = lambda: ContinuedAsNew(
             input=text, version=new_version, carried=journal.unconsumed_events() if save_events else ()
         )
@@ -280,30 +297,18 @@ class OrchestrationContext:
         return self._journal.options.codec.serialize(value)
 
     def _name(self, target: Any, what: str) -> str:
-        if not isinstance(target, str):
-            if not callable(target) and not hasattr(target, "run") and not hasattr(target, "execute"):
-                raise TypeError(f"an {what} is given by name, function or class, not by {target!r}")
-            target = get_name(target)
-        return check_name(target, what=f"{what} name", chars_max=self._journal.options.name_chars_max)
+        return target_name(target, what, chars_max=self._journal.options.name_chars_max)
+
+    def _version(self, version: str | None) -> str | None:
+        return check_version(version, chars_max=self._journal.options.name_chars_max)
 
     def _check_instance_id(self, instance_id: str) -> None:
-        chars_max = self._journal.options.instance_id_chars_max
-        check_name(instance_id, what="instance_id", chars_max=chars_max)
+        check_instance_id(instance_id, chars_max=self._journal.options.instance_id_chars_max)
 
 
 def _check_policy(policy: object) -> None:
     if policy is not None and not isinstance(policy, RetryPolicy):
-        raise TypeError(f"retry_policy must be a RetryPolicy, not {type(policy).__name__}")
-
-
-def _check_tags(tags: object) -> dict[str, str] | None:
-    if tags is None:
-        return None
-    if isinstance(tags, Mapping):
-        copy = dict(cast(Mapping[Any, Any], tags))
-        if all(isinstance(key, str) and isinstance(value, str) for key, value in copy.items()):
-            return copy
-    raise TypeError("tags must be a dictionary of strings")
+        raise ArgumentTypeError(f"retry_policy must be a RetryPolicy, not {type(policy).__name__}")
 
 
 def _declared_result(target: Any) -> Any:

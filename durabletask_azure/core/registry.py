@@ -18,8 +18,8 @@ from durabletask_azure.core.definitions import (
     TaskActivity,
     TaskOrchestration,
 )
-from durabletask_azure.core.naming import check_name, get_name
-from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.core.naming import check_name, check_version, get_name
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 __all__ = [
     "ActivityDefinition",
@@ -70,6 +70,7 @@ class Registry:
         """
         make, method = _resolve(target, factory, ("run",), "orchestrator")
         name = _name(name, target, factory, "orchestrator name")
+        check_version(version, chars_max=_NAME_CHARS_MAX)
         if (name, version) in self._orchestrators:
             which = f"{name!r}" if version is None else f"{name!r} of version {version!r}"
             raise ConfigurationError(f"an orchestrator {which} already exists")
@@ -116,14 +117,16 @@ class Registry:
         Raises:
             ConfigurationError: (a ``ValueError``) a name is taken, or the object has no public method.
         """
-        names: list[str] = []
-        for name, method in inspect.getmembers(target, callable):
-            if name.startswith("_") or inspect.isclass(method):
-                continue
-            names.append(self._add_activity(_interface_method(name, method)))
-        if not names:
+        definitions = [
+            _interface_method(name, method)
+            for name, method in inspect.getmembers(target, callable)
+            if not name.startswith("_") and not inspect.isclass(method)
+        ]
+        if not definitions:
             raise ConfigurationError(f"{type(target).__name__} has no public method to make an activity of")
-        return names
+        for definition in definitions:
+            self._check_free(definition.name)
+        return [self._add_activity(definition) for definition in definitions]
 
     def orchestrator(self, name: str, version: str | None = None) -> OrchestratorDefinition | None:
         """Return the orchestrator of that name and version, else the one registered without a version."""
@@ -134,10 +137,14 @@ class Registry:
         return self._activities.get(name)
 
     def _add_activity(self, definition: ActivityDefinition) -> str:
-        if definition.name in self._activities:
-            raise ConfigurationError(f"an activity {definition.name!r} already exists")
+        self._check_free(definition.name)
         self._activities[definition.name] = definition
         return definition.name
+
+
+    def _check_free(self, name: str) -> None:
+        if name in self._activities:
+            raise ConfigurationError(f"an activity {name!r} already exists")
 
 
 def _name(name: str | None, target: Any, factory: Any, what: str) -> str:
@@ -155,6 +162,8 @@ def _resolve(
         )
     made: Any = target
     if factory is not None:
+        if not callable(factory):
+            raise ArgumentTypeError(f"factory must be a function, not {type(factory).__name__}")
         # What the factory makes shows in its annotation; one instance is made now if it does not say.
         annotated = signature_of(factory).result
         made = annotated if isinstance(annotated, type) else type(factory())
@@ -168,7 +177,10 @@ def _resolve(
         method = _find(made, attributes)
         if method is not None or callable(made):
             return None, method or made
-    raise TypeError(f"{made!r} is not an {what}: it needs a method {' or '.join(attributes)}(ctx, input)")
+    raise ArgumentTypeError(
+        f"{made!r} is not an {what}: give a function (ctx, input), or a class or instance with a method"
+        f" {' or '.join(attributes)}(ctx, input)"
+    )
 
 
 def _find(owner: Any, attributes: tuple[str, ...]) -> Callable[..., Any] | None:
@@ -191,7 +203,7 @@ def _style(method: Callable[..., Any], *, unbound: bool) -> tuple[Signature, int
         return signature, 2
     if not 1 <= signature.positional <= 2:
         name = getattr(method, "__qualname__", method)
-        raise TypeError(f"{name} takes {signature.positional} parameters; write (ctx, input) or (ctx)")
+        raise ArgumentTypeError(f"{name} takes {signature.positional} parameters; write (ctx, input) or (ctx)")
     return signature, signature.positional
 
 

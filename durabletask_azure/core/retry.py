@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from math import isfinite
 
 from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 __all__ = ["RetryPolicy", "next_delay"]
 
@@ -28,7 +30,8 @@ class RetryPolicy:
         retry_predicate: asked with the failure; false means that it is final. It must be deterministic.
 
     Raises:
-        ValueError: a negative interval, no attempts, or a coefficient below 1.
+        ConfigurationError: (a ``ValueError``) a negative interval, no attempts, or a coefficient below 1 or infinite.
+        ArgumentTypeError: (a ``TypeError``) an argument is of the wrong type.
     """
 
     def __init__(
@@ -41,16 +44,18 @@ class RetryPolicy:
         retry_timeout: timedelta | None = None,
         retry_predicate: Callable[[FailureDetails], bool] | None = None,
     ) -> None:
-        if first_retry_interval < _ZERO:
-            raise ValueError("first_retry_interval must be >= 0")
-        if max_number_of_attempts < 1:
-            raise ValueError("max_number_of_attempts must be >= 1")
-        if backoff_coefficient is not None and not backoff_coefficient >= 1:
-            raise ValueError("backoff_coefficient must be >= 1")
-        if max_retry_interval is not None and max_retry_interval < _ZERO:
-            raise ValueError("max_retry_interval must be >= 0")
-        if retry_timeout is not None and retry_timeout < _ZERO:
-            raise ValueError("retry_timeout must be >= 0")
+        _check_span("first_retry_interval", first_retry_interval)
+        _check_number("max_number_of_attempts", max_number_of_attempts, (int,))
+        if backoff_coefficient is not None:
+            _check_number("backoff_coefficient", backoff_coefficient, (int, float))
+        if max_retry_interval is not None:
+            _check_span("max_retry_interval", max_retry_interval)
+        if retry_timeout is not None:
+            _check_span("retry_timeout", retry_timeout)
+        if retry_predicate is not None and not callable(retry_predicate):
+            raise ArgumentTypeError(
+                f"retry_predicate must be a function, not {type(retry_predicate).__name__}"
+            )
         self._first_retry_interval = first_retry_interval
         self._max_number_of_attempts = max_number_of_attempts
         self._backoff_coefficient = backoff_coefficient
@@ -87,6 +92,21 @@ class RetryPolicy:
     def retry_predicate(self) -> Callable[[FailureDetails], bool] | None:
         """Says whether a failure is worth another attempt."""
         return self._retry_predicate
+
+
+def _check_span(name: str, span: object) -> None:
+    if not isinstance(span, timedelta):
+        raise ArgumentTypeError(f"{name} must be a timedelta, not {type(span).__name__}")
+    if span < _ZERO:
+        raise ConfigurationError(f"{name} must be >= 0, not {span}")
+
+
+def _check_number(name: str, number: object, kinds: tuple[type[int], ...] | tuple[type[int], type[float]]) -> None:
+    if isinstance(number, bool) or not isinstance(number, kinds):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ArgumentTypeError(f"{name} must be {wanted}, not {type(number).__name__}")
+    if not (number >= 1 and isfinite(number)):
+        raise ConfigurationError(f"{name} must be a finite number >= 1, not {number}")
 
 
 def next_delay(

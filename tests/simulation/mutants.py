@@ -198,8 +198,8 @@ _ALL = (
         "a message for another execution counts",
         f"{_ADMISSION}._admit",
         sabotage.any_execution,
-        ("duplicates", "delays"),
-        300,
+        ("reuse", "duplicates"),
+        600,
     ),
     Mutant(
         "session-kept",
@@ -266,13 +266,6 @@ _ALL = (
         f"{_ENGINE}.repair:_Repairer._open",
         sabotage.opens_nothing,
         ("failover",),
-    ),
-    Mutant(
-        "timers-at-once",
-        "timers are delivered at once",
-        f"{_CORE}.outbox:_timer",
-        sabotage.timers_at_once,
-        ("calm",),
     ),
 )
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

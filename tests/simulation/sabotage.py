@@ -44,7 +44,6 @@ __all__ = [
     "sent_early",
     "sequence_watermark",
     "suspicious_of_none",
-    "timers_at_once",
     "unfenced_staging",
     "unsent_names_dropped",
 ]
@@ -316,15 +315,3 @@ def suspicious_of_none(original: Any) -> Any:
         return False
 
     return is_suspicious
-
-
-def timers_at_once(original: Any) -> Any:
-    def timer(event: Any, origin: Any) -> Any:
-        sent = original(event, origin)
-        message = sent.message
-        body = msgspec.structs.replace(message.body, fire_at=event.timestamp)
-        return msgspec.structs.replace(
-            sent, deliver_at=None, message=msgspec.structs.replace(message, body=body)
-        )
-
-    return timer

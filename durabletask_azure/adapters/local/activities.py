@@ -145,7 +145,9 @@ class LocalActivityQueue:
             write_outbound(transaction, stored)
             transaction.executemany(_DELETE, done)
 
-        await self._committer.submit(work)
+        # Not waiting for the disk loses nothing: with the power gone the task is still there and runs again, and the
+        # turn that sees the result is committed durably, behind it.
+        await self._committer.submit(work, durable=False)
 
     async def abandon(self, deliveries: Sequence[ActivityDelivery]) -> None:
         process = self._locks.process
