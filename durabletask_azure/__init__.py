@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from durabletask_azure.core.codec import DataConverter, JsonDataConverter
     from durabletask_azure.errors import (
         ActivityNotRegisteredError,
+        ArgumentTypeError,
         CommitRefusedError,
         ConfigurationError,
         DurableTaskError,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         TaskFailedError,
         TaskHubError,
         ThrottledError,
+        WorkerStateError,
     )
     from durabletask_azure.hub import TaskHub
     from durabletask_azure.query import (
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivityContext",
     "ActivityNotRegisteredError",
+    "ArgumentTypeError",
     "AsyncTaskHubClient",
     "CancellableTask",
     "CommitRefusedError",
@@ -115,6 +118,7 @@ __all__ = [
     "TaskOrchestration",
     "ThrottledError",
     "TimerTask",
+    "WorkerStateError",
     "__version__",
     "when_all",
     "when_any",
@@ -123,6 +127,7 @@ __all__ = [
 _HOME = {
     "ActivityContext": "task",
     "ActivityNotRegisteredError": "errors",
+    "ArgumentTypeError": "errors",
     "AsyncTaskHubClient": "client",
     "CancellableTask": "task",
     "CommitRefusedError": "errors",
@@ -170,6 +175,7 @@ _HOME = {
     "TaskOrchestration": "task",
     "ThrottledError": "errors",
     "TimerTask": "task",
+    "WorkerStateError": "errors",
     "__version__": "_version",
     "when_all": "task",
     "when_any": "task",

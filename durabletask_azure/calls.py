@@ -11,15 +11,22 @@ import math
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from durabletask_azure import history
-from durabletask_azure.core.codec import DataConverter
-from durabletask_azure.core.naming import check_name, get_name
+from durabletask_azure.core.codec import DataConverter, checked_converter
+from durabletask_azure.core.naming import (
+    check_instance_id,
+    check_name,
+    check_tags,
+    check_text,
+    check_version,
+    target_name,
+)
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
-from durabletask_azure.errors import ConfigurationError
-from durabletask_azure.hosting import HubHost
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, SerializationError
+from durabletask_azure.hosting import HubHost, checked_host, checked_logger
 from durabletask_azure.ports import InstanceFilter
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -27,7 +34,9 @@ from durabletask_azure.query import (
     OrchestrationStatus,
     Page,
     PurgeInstancesResult,
-    aware_utc,
+    before,
+    check_statuses,
+    moment_of,
     state_of,
     stored_statuses,
 )
@@ -37,22 +46,27 @@ __all__ = ["ClientCalls"]
 T = TypeVar("T")
 Call = Callable[[], Coroutine[Any, Any, T]]
 
-_MICROSECOND = timedelta(microseconds=1)
 _TERMINAL = (OrchestrationStatus.COMPLETED, OrchestrationStatus.FAILED, OrchestrationStatus.TERMINATED)
-_RESERVED = "@"
+_TOKEN_NUMBER_CHARS_MAX = 9
 
 
 class ClientCalls:
     """The calls of one client on one hub."""
 
     def __init__(
-        self, host: HubHost, *, default_version: str | None, converter: DataConverter, logger: logging.Logger
+        self,
+        hub: HubHost,
+        *,
+        default_version: str | None,
+        converter: DataConverter | None,
+        logger: logging.Logger | None,
     ) -> None:
+        host = checked_host(hub)
         self._operations = ClientOperations(host.ports, host.settings, lambda: uuid.uuid4().hex)
         self._settings = host.settings
-        self._default_version = default_version
-        self._converter = converter
-        self._logger = logger
+        self._default_version = self._version(default_version)
+        self._converter = checked_converter(converter)
+        self._logger = checked_logger(logger, "durabletask_azure.client")
 
     def schedule(
         self,
@@ -68,19 +82,17 @@ class ClientCalls:
         """Start an orchestration."""
         event: tuple[str, str | None] | None = None
         if raise_event is not None:
+            if not isinstance(raise_event, tuple) or len(raise_event) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArgumentTypeError(f"raise_event must be a tuple (name, data), not {raise_event!r}")
             name, data = raise_event
-            event = (self._name(name, "event name"), self._converter.serialize(data))
-        if start_at is not None and not isinstance(start_at, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"start_at must be a datetime, not {type(start_at).__name__}")
+            event = (self._name(name, "event name"), self._serialized(data))
         request = StartRequest(
-            name=self._name(
-                orchestrator if isinstance(orchestrator, str) else get_name(orchestrator), "orchestrator name"
-            ),
+            name=target_name(orchestrator, "orchestrator", chars_max=self._settings.name_chars_max),
             instance_id=uuid.uuid4().hex if instance_id is None else self._instance_id(instance_id),
-            version=_text(version if version is not None else self._default_version, "version"),
-            input=self._converter.serialize(input),
-            tags=_tags(tags),
-            scheduled_start=aware_utc(start_at) if start_at is not None else None,
+            version=self._version(version) if version is not None else self._default_version,
+            input=self._serialized(input),
+            tags=check_tags(tags) or None,
+            scheduled_start=moment_of(start_at, "start_at"),
             event=event,
         )
         self._logger.info("starting a new %r instance, id %r", request.name, request.instance_id)
@@ -131,15 +143,16 @@ class ClientCalls:
         instance_id = self._instance_id(instance_id)
         name = self._name(event_name, "event name")
         if event_id is not None:
-            check_name(event_id, what="event_id", chars_max=self._settings.name_chars_max)
-        text = self._converter.serialize(data)
+            self._name(event_id, "event_id")
+        text = self._serialized(data)
         self._logger.info("raising event %r to instance %r", name, instance_id)
         return lambda: self._operations.raise_event(instance_id, name, text, event_id)
 
     def terminate(self, instance_id: str, *, output: Any, recursive: bool) -> Call[None]:
         """Terminate an instance."""
         instance_id = self._instance_id(instance_id)
-        text = self._converter.serialize(output)
+        text = self._serialized(output)
+        _check_flag(recursive)
         self._logger.info("terminating instance %r", instance_id)
         return lambda: self._operations.terminate(instance_id, text, recursive=recursive)
 
@@ -158,6 +171,7 @@ class ClientCalls:
     def history(self, instance_id: str, *, execution_id: str | None) -> Call[list[history.HistoryEvent]]:
         """Return the history of an execution."""
         instance_id = self._instance_id(instance_id)
+        execution_id = _text(execution_id, "execution_id")
 
         async def call() -> list[history.HistoryEvent]:
             return history.readable(await self._operations.instances.history(instance_id, execution_id))
@@ -167,13 +181,17 @@ class ClientCalls:
     def all_states(self, query: OrchestrationQuery | None) -> Call[list[OrchestrationState]]:
         """Return the states of all instances that fit a query, oldest first."""
         query = query if query is not None else OrchestrationQuery()
+        if not isinstance(query, OrchestrationQuery):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentTypeError(
+                f"orchestration_query must be an OrchestrationQuery, not {type(query).__name__}"
+            )
         where = InstanceFilter(
-            id_prefix=query.instance_id_prefix or None,
-            statuses=stored_statuses(query.runtime_status),
-            created_from=_from(query.created_time_from),
-            created_to=_before(query.created_time_to),
+            id_prefix=_text(query.instance_id_prefix, "instance_id_prefix") or None,
+            statuses=stored_statuses(check_statuses(query.runtime_status)),
+            created_from=moment_of(query.created_time_from, "created_time_from"),
+            created_to=before(moment_of(query.created_time_to, "created_time_to")),
         )
-        page_size = query.max_instance_count or self._settings.page_size_max
+        page_size = self._page_size(query.max_instance_count, "max_instance_count")
         fetch = query.fetch_inputs_and_outputs
 
         async def call() -> list[OrchestrationState]:
@@ -194,20 +212,22 @@ class ClientCalls:
         continuation_token: str | None,
     ) -> Call[Page[str]]:
         """Return a page of ids of ended instances."""
-        statuses = [status for status in runtime_status or _TERMINAL if status in _TERMINAL]
+        statuses = [status for status in check_statuses(runtime_status) or _TERMINAL if status in _TERMINAL]
         where = InstanceFilter(
             statuses=stored_statuses(statuses),
-            completed_from=_from(completed_time_from),
-            completed_to=_before(completed_time_to),
+            completed_from=moment_of(completed_time_from, "completed_time_from"),
+            completed_to=before(moment_of(completed_time_to, "completed_time_to")),
         )
-        if page_size is not None and page_size < 0:
-            raise ConfigurationError(f"page_size must not be negative, not {page_size}")
-        count_max = min(page_size or self._settings.page_size_max, self._settings.page_size_max)
+        count_max = self._page_size(page_size, "page_size")
+        token = _text(continuation_token, "continuation_token")
+        # No hub has that many partitions; and Python refuses to read numbers of some thousand digits.
+        if token is not None and len(token.partition(":")[0]) > _TOKEN_NUMBER_CHARS_MAX:
+            raise ConfigurationError("continuation_token must be one that a page of this query came with")
 
         async def call() -> Page[str]:
             if not statuses:
                 return Page([], None)
-            page = await self._operations.instances.page(where, count_max=count_max, token=continuation_token)
+            page = await self._operations.instances.page(where, count_max=count_max, token=token)
             return Page([row.instance_id for row in page.rows], page.token)
 
         return call
@@ -215,6 +235,7 @@ class ClientCalls:
     def purge(self, instance_id: str, *, recursive: bool) -> Call[PurgeInstancesResult]:
         """Purge an ended instance."""
         instance_id = self._instance_id(instance_id)
+        _check_flag(recursive)
         self._logger.info("purging instance %r", instance_id)
 
         async def call() -> PurgeInstancesResult:
@@ -232,13 +253,16 @@ class ClientCalls:
         timeout: timedelta | None,
     ) -> Call[PurgeInstancesResult]:
         """Purge all ended instances that fit."""
+        if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentTypeError(f"timeout must be a timedelta, not {type(timeout).__name__}")
         if timeout is not None and timeout <= timedelta():
-            raise ConfigurationError("timeout must be greater than zero")
-        statuses = [status for status in runtime_status or _TERMINAL if status in _TERMINAL]
+            raise ConfigurationError(f"timeout must be greater than zero, not {timeout}")
+        _check_flag(recursive)
+        statuses = [status for status in check_statuses(runtime_status) or _TERMINAL if status in _TERMINAL]
         where = InstanceFilter(
             statuses=stored_statuses(statuses),
-            created_from=_from(created_time_from),
-            created_to=_before(created_time_to),
+            created_from=moment_of(created_time_from, "created_time_from"),
+            created_to=before(moment_of(created_time_to, "created_time_to")),
         )
         timeout_s = timeout.total_seconds() if timeout is not None else None
         self._logger.info("purging instances by filter: %s", where)
@@ -257,64 +281,47 @@ class ClientCalls:
         return state_of(report, self._converter)
 
     def _name(self, name: object, what: str) -> str:
-        return _storable(check_name(name, what=what, chars_max=self._settings.name_chars_max), what)
+        return check_name(name, what=what, chars_max=self._settings.name_chars_max)
 
     def _instance_id(self, instance_id: object) -> str:
-        chars_max = self._settings.instance_id_chars_max
-        if not isinstance(instance_id, str):
-            raise TypeError(f"an instance id must be a string, not {type(instance_id).__name__}")
-        if not instance_id:
-            raise ConfigurationError("an instance id must not be empty")
-        if len(instance_id) > chars_max:
+        return check_instance_id(instance_id, chars_max=self._settings.instance_id_chars_max)
+
+    def _version(self, version: str | None) -> str | None:
+        return check_version(version, chars_max=self._settings.name_chars_max)
+
+    def _serialized(self, value: Any) -> str | None:
+        text: object = self._converter.serialize(value)
+        try:
+            return _text(text, "what the data converter returns")
+        except ConfigurationError as error:
+            raise SerializationError(f"a value cannot be stored: {error}") from error
+
+    def _page_size(self, count: object, what: str) -> int:
+        if count is None:
+            return self._settings.page_size_max
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ArgumentTypeError(f"{what} must be a whole number, not {type(count).__name__}")
+        if count < 1:
             raise ConfigurationError(
-                f"an instance id may have {chars_max} characters, this one has {len(instance_id):,}"
+                f"{what} must be at least 1, not {count}; leave it out for {self._settings.page_size_max}"
             )
-        if instance_id.startswith(_RESERVED):
-            raise ConfigurationError(f"instance ids that start with {_RESERVED!r} are reserved for entities")
-        return _storable(instance_id, "an instance id")
-
-
-def _storable(text: str, what: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{what} holds half a surrogate pair: {text!r}") from error
-    return text
+        return min(count, self._settings.page_size_max)
 
 
 def _text(text: object, what: str) -> str | None:
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise TypeError(f"{what} must be a string, not {type(text).__name__}")
-    return _storable(text, what)
+    return None if text is None else check_text(text, what)
 
 
-def _tags(tags: object) -> dict[str, str] | None:
-    if tags is None:
-        return None
-    if not isinstance(tags, Mapping):
-        raise TypeError(f"tags must be a dict of strings, not {type(tags).__name__}")
-    checked: dict[str, str] = {}
-    for key, value in cast(Mapping[object, object], tags).items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"tags must be strings, not {key!r}: {value!r}")
-        checked[_storable(key, "a tag")] = _storable(value, "a tag")
-    return checked or None
+def _check_flag(recursive: object) -> None:
+    if not isinstance(recursive, bool):
+        raise ArgumentTypeError(f"recursive must be True or False, not {recursive!r}")
 
 
 def _timeout(timeout: float | None) -> float:
     if timeout is None:
         return math.inf
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+        raise ArgumentTypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    if not timeout >= 0:
+        raise ConfigurationError(f"timeout must be 0 seconds or more, or None for ever, not {timeout}")
     return float(timeout)
-
-
-def _from(moment: datetime | None) -> datetime | None:
-    return aware_utc(moment) if moment is not None else None
-
-
-def _before(moment: datetime | None) -> datetime | None:
-    """Return the last moment before one that does not belong to a range any more (stores include both ends)."""
-    return aware_utc(moment) - _MICROSECOND if moment is not None else None

@@ -15,9 +15,10 @@ from typing import Any, Self
 
 from durabletask_azure import history
 from durabletask_azure.calls import ClientCalls
-from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.errors import OrchestrationFailedError
 from durabletask_azure.hosting import HubHost
+from durabletask_azure.options import known_options
 from durabletask_azure.query import (
     OrchestrationQuery,
     OrchestrationState,
@@ -48,6 +49,7 @@ class TaskHubClient:
         logger: where the client reports what it does; ``durabletask_azure.client`` if not given.
     """
 
+    @known_options("TaskHubClient")
     def __init__(
         self,
         hub: HubHost,
@@ -61,8 +63,8 @@ class TaskHubClient:
         self._calls = ClientCalls(
             hub,
             default_version=default_version,
-            converter=data_converter if data_converter is not None else JsonDataConverter(),
-            logger=logger if logger is not None else logging.getLogger("durabletask_azure.client"),
+            converter=data_converter,
+            logger=logger,
         )
 
     def schedule_new_orchestration(
@@ -85,7 +87,7 @@ class TaskHubClient:
         Raises:
             OrchestrationAlreadyExistsError: an instance of that id is alive.
             SerializationError, PayloadTooLargeError: a value cannot be stored; nothing was written.
-            ConfigurationError, TypeError, ValueError: an argument is not allowed.
+            ConfigurationError, ArgumentTypeError: an argument is not allowed; nothing was written.
         """
         return self._hub.run(
             self._calls.schedule(
@@ -242,6 +244,7 @@ class AsyncTaskHubClient:
         logger: where the client reports what it does; ``durabletask_azure.client`` if not given.
     """
 
+    @known_options("AsyncTaskHubClient")
     def __init__(
         self,
         hub: HubHost,
@@ -255,8 +258,8 @@ class AsyncTaskHubClient:
         self._calls = ClientCalls(
             hub,
             default_version=default_version,
-            converter=data_converter if data_converter is not None else JsonDataConverter(),
-            logger=logger if logger is not None else logging.getLogger("durabletask_azure.client"),
+            converter=data_converter,
+            logger=logger,
         )
 
     async def schedule_new_orchestration(
@@ -279,7 +282,7 @@ class AsyncTaskHubClient:
         Raises:
             OrchestrationAlreadyExistsError: an instance of that id is alive.
             SerializationError, PayloadTooLargeError: a value cannot be stored; nothing was written.
-            ConfigurationError, TypeError, ValueError: an argument is not allowed.
+            ConfigurationError, ArgumentTypeError: an argument is not allowed; nothing was written.
         """
         return await self._hub.arun(
             self._calls.schedule(

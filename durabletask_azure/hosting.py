@@ -17,13 +17,13 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
-from durabletask_azure.errors import ConfigurationError, HubUnavailableError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
-__all__ = ["EngineThread", "HubHost"]
+__all__ = ["EngineThread", "HubHost", "checked_host", "checked_logger"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durabletask_azure.hub")
@@ -225,6 +225,26 @@ class HubHost:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def checked_host(hub: object) -> HubHost:
+    """Return ``hub`` if it is one. Raises ``ArgumentTypeError``."""
+    if not isinstance(hub, HubHost):
+        raise ArgumentTypeError(
+            f"hub must be a TaskHub, such as TaskHub.local(...) returns, not {type(hub).__name__}"
+        )
+    return hub
+
+
+def checked_logger(logger: object, name: str) -> logging.Logger:
+    """Return ``logger``, or the one of that name for ``None``. Raises ``ArgumentTypeError``."""
+    if logger is None:
+        return logging.getLogger(name)
+    if isinstance(logger, logging.LoggerAdapter):
+        return cast(logging.Logger, logger)  # it has the methods of one
+    if not isinstance(logger, logging.Logger):
+        raise ArgumentTypeError(f"logger must be a logging.Logger, not {type(logger).__name__}")
+    return logger
 
 
 def _close_quietly(thread: EngineThread, ports: HubPorts, tenants: dict[object, Stop]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 from durabletask_azure.adapters.local import open_local
-from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from durabletask_azure.hosting import HubHost
+from durabletask_azure.options import known_options
 from durabletask_azure.settings import Settings
 
 __all__ = ["TaskHub"]
@@ -20,6 +22,7 @@ class TaskHub(HubHost):
     """
 
     @classmethod
+    @known_options("TaskHub.local()")
     def local(
         cls,
         path: str | os.PathLike[str] | None = None,
@@ -34,11 +37,28 @@ class TaskHub(HubHost):
         with ``"FULL"`` what was acknowledged survives a loss of power, with ``"NORMAL"`` a crash of the process.
 
         Raises:
-            ConfigurationError: the path cannot hold a hub, is not one, or has another number of partitions.
+            ConfigurationError: the path cannot hold a hub, is not one, or has another number of partitions; or an
+                argument is not allowed. Nothing was created.
             SchemaVersionError: a newer version of this package wrote it.
         """
+        file = _file(path)
         if partitions is not None and (isinstance(partitions, bool) or not isinstance(partitions, int)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"partitions must be a whole number from 1 to 128, not {partitions!r}")
+            raise ArgumentTypeError(f"partitions must be a whole number from 1 to 128, not {partitions!r}")
+        if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentTypeError(f"settings must be a Settings object, not {type(settings).__name__}")
         chosen = Settings() if settings is None else settings
-        ports = open_local(path, partitions=partitions, settings=chosen, synchronous=synchronous)
-        return cls(ports, chosen, "memory" if path is None else os.fspath(path))
+        ports = open_local(file, partitions=partitions, settings=chosen, synchronous=synchronous)
+        return cls(ports, chosen, "memory" if file is None else file)
+
+
+def _file(path: object) -> str | None:
+    if path is None:
+        return None
+    name: object = os.fspath(cast(os.PathLike[str], path)) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise ArgumentTypeError(f"path must be a string or a pathlib.Path, not {type(name).__name__}")
+    if name in ("", ":memory:"):
+        raise ConfigurationError(f"path must name a file, not {name!r}; leave it out for a hub in memory")
+    if "\0" in name:
+        raise ConfigurationError(f"path must be the name of a file, without zero characters, not {name!r}")
+    return name

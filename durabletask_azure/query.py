@@ -6,17 +6,17 @@ UTC, others are converted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from durabletask_azure.core.codec import DataConverter, JsonDataConverter
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.engine.instances import InstanceReport
-from durabletask_azure.errors import OrchestrationFailedError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, OrchestrationFailedError
 
 __all__ = [
     "OrchestrationQuery",
@@ -24,13 +24,17 @@ __all__ = [
     "OrchestrationStatus",
     "Page",
     "PurgeInstancesResult",
-    "aware_utc",
+    "before",
+    "check_statuses",
+    "moment_of",
     "state_of",
     "stored_statuses",
 ]
 
 T = TypeVar("T")
 _CONVERTER = JsonDataConverter()
+_MICROSECOND = timedelta(microseconds=1)
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 class OrchestrationStatus(Enum):
@@ -145,14 +149,45 @@ class Page(Generic[T]):
     continuation_token: str | None
 
 
-def aware_utc(moment: datetime) -> datetime:
-    """Return a time in UTC; one without a time zone is taken to be UTC already."""
-    return moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
+def moment_of(value: object, what: str) -> datetime | None:
+    """Return a time in UTC, or ``None`` for none; one without a time zone is taken to be UTC already.
+
+    Raises:
+        ArgumentTypeError: neither. ConfigurationError: before the year 1 or after the year 9999, in UTC.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise ArgumentTypeError(f"{what} must be a datetime, not {type(value).__name__}")
+    try:
+        return value.replace(tzinfo=UTC) if value.utcoffset() is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ConfigurationError(f"{what} must lie in the years 1 to 9999 in UTC, not {value}") from error
 
 
-def stored_statuses(statuses: Sequence[OrchestrationStatus] | None) -> tuple[RuntimeStatus, ...]:
+def before(moment: datetime | None) -> datetime | None:
+    """Return the last moment before one that does not belong to a range any more (stores include both ends)."""
+    return moment - _MICROSECOND if moment is not None and moment > _EARLIEST else moment
+
+
+def check_statuses(statuses: object) -> tuple[OrchestrationStatus, ...]:
+    """Return the statuses asked for, none for ``None``. Raises ``ArgumentTypeError``."""
+    if statuses is None:
+        return ()
+    if isinstance(statuses, (list, tuple, set, frozenset)):
+        given = tuple(cast(Iterable[object], statuses))
+        checked = tuple(status for status in given if isinstance(status, OrchestrationStatus))
+        if len(checked) == len(given):
+            return checked
+    raise ArgumentTypeError(
+        f"runtime_status must be a list of OrchestrationStatus ({', '.join(OrchestrationStatus.__members__)}),"
+        f" not {statuses!r}"
+    )
+
+
+def stored_statuses(statuses: Iterable[OrchestrationStatus]) -> tuple[RuntimeStatus, ...]:
     """Return statuses as rows have them."""
-    return tuple(RuntimeStatus[status.name] for status in statuses or ())
+    return tuple(RuntimeStatus[status.name] for status in statuses)
 
 
 def state_of(report: InstanceReport, converter: DataConverter) -> OrchestrationState:

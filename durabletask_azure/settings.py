@@ -6,21 +6,47 @@ the figures: docs/architecture.md, and the service limits of Azure named beside 
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
 import msgspec
 
-from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
+from durabletask_azure.options import check_options
 
 __all__ = ["Settings"]
 
 _KIB = 1024
 _MIB = 1024 * 1024
+_MAY_BE_ZERO = frozenset({"executions_kept", "pack_delay_s", "activity_prefetch_max"})
+_ORDERED = (
+    ("payload_inline_bytes_max", "payload_bytes_max"),
+    ("careful_delivery_count", "delivery_count_max"),
+    ("poll_s_min", "poll_s_max"),
+)
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class _KnownOptions(msgspec.StructMeta):
+    """Makes structs that refuse options they do not have with an error of this package."""
+
+    # Type checkers shall see the options themselves.
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            if args:
+                raise ArgumentTypeError(
+                    f"{cls.__name__} takes its options by name, as {cls.__name__}(lock_s=30.0)"
+                )
+            check_options(options, cls.__struct_fields__, cls.__name__)
+            return super().__call__(**options)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOptions):
     """Limits and defaults of a worker or client; pass one to :class:`TaskHub` to change any of them.
 
     Raises:
-        ConfigurationError: a value is of the wrong type or outside its range; the message names both.
+        ConfigurationError: there is no such option, or a value is of the wrong type, outside its range or does not
+            fit another; the message says what is allowed.
     """
 
     # Payloads
@@ -118,22 +144,34 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "park_delays_s":
-                if not all(isinstance(delay, (int, float)) and delay > 0 for delay in value):
-                    raise ConfigurationError(
-                        f"park_delays_s must be positive numbers of seconds, not {value!r}"
-                    )
-                continue
-            kinds = (int,) if field.type is int else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds):
-                raise ConfigurationError(f"{field.name} must be {field.type.__name__}, not {value!r}")
-            least = 0 if field.name in ("executions_kept", "pack_delay_s", "activity_prefetch_max") else 1e-9
-            if value < least:
-                raise ConfigurationError(
-                    f"{field.name} must be at least {'0' if least == 0 else 'above 0'}, not {value!r}"
-                )
+            _check(field.name, getattr(self, field.name), field.type)
         if self.payload_inline_bytes_max > 32_000:
             raise ConfigurationError(
-                "payload_inline_bytes_max must be at most 32000: a Table property ends there"
+                "payload_inline_bytes_max must be at most 32000, not"
+                f" {self.payload_inline_bytes_max}: a Table property ends there"
             )
+        for lower, upper in _ORDERED:
+            if getattr(self, lower) > getattr(self, upper):
+                raise ConfigurationError(
+                    f"{lower} must be at most {upper}, which is {getattr(self, upper)!r},"
+                    f" not {getattr(self, lower)!r}"
+                )
+
+
+def _check(name: str, value: object, kind: object) -> None:
+    """Refuse a value of one field that is of the wrong type or out of range."""
+    if name == "park_delays_s":
+        delays = cast(tuple[object, ...], value)
+        if not isinstance(value, tuple) or not all(_is_number(delay) and delay > 0 for delay in delays):
+            raise ConfigurationError(f"{name} must be a tuple of positive numbers of seconds, not {value!r}")
+    elif kind is int:
+        least = 0 if name in _MAY_BE_ZERO else 1
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(f"{name} must be a whole number, at least {least}, not {value!r}")
+    elif not _is_number(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+        least_s = "0 or more" if name in _MAY_BE_ZERO else "more than 0"
+        raise ConfigurationError(f"{name} must be a finite number of seconds, {least_s}, not {value!r}")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

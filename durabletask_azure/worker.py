@@ -21,13 +21,20 @@ from typing import Any, Protocol, Self, TypeVar, overload
 
 import msgspec
 
-from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+from durabletask_azure.core.codec import DataConverter, checked_converter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.engine.executor import ThreadExecutor
 from durabletask_azure.engine.worker import Engine
-from durabletask_azure.errors import ActivityNotRegisteredError, OrchestratorNotRegisteredError
-from durabletask_azure.hosting import EngineThread, HubHost
+from durabletask_azure.errors import (
+    ActivityNotRegisteredError,
+    ArgumentTypeError,
+    ConfigurationError,
+    OrchestratorNotRegisteredError,
+    WorkerStateError,
+)
+from durabletask_azure.hosting import EngineThread, HubHost, checked_host, checked_logger
+from durabletask_azure.options import known_options
 from durabletask_azure.settings import Settings
 
 __all__ = [
@@ -57,8 +64,12 @@ class ConcurrencyOptions:
         maximum_concurrent_orchestration_work_items: instances handled by one commit, if that is fewer than the settings
             allow; 100 per processor if not given. The turns of a partition run one after the other in any case.
         maximum_thread_pool_workers: threads for synchronous activities; processors + 4 if not given.
+
+    Raises:
+        ArgumentTypeError: one is not a whole number. ConfigurationError: one is less than 1.
     """
 
+    @known_options("ConcurrencyOptions")
     def __init__(
         self,
         maximum_concurrent_activity_work_items: int | None = None,
@@ -67,12 +78,16 @@ class ConcurrencyOptions:
     ) -> None:
         processors = os.cpu_count() or 1
         self.maximum_concurrent_activity_work_items = _given(
-            maximum_concurrent_activity_work_items, 100 * processors
+            "maximum_concurrent_activity_work_items", maximum_concurrent_activity_work_items, 100 * processors
         )
         self.maximum_concurrent_orchestration_work_items = _given(
-            maximum_concurrent_orchestration_work_items, 100 * processors
+            "maximum_concurrent_orchestration_work_items",
+            maximum_concurrent_orchestration_work_items,
+            100 * processors,
         )
-        self.maximum_thread_pool_workers = _given(maximum_thread_pool_workers, processors + 4)
+        self.maximum_thread_pool_workers = _given(
+            "maximum_thread_pool_workers", maximum_thread_pool_workers, processors + 4
+        )
 
 
 class TaskHubWorker:
@@ -84,8 +99,12 @@ class TaskHubWorker:
         data_converter: how values become text; it must be the same on all workers and clients of a hub.
         logger: where the worker reports starting and stopping; ``durabletask_azure.worker`` if not given.
         exception_properties_provider: takes custom properties out of exceptions, to be kept with failures.
+
+    Raises:
+        ArgumentTypeError: an argument is of the wrong type.
     """
 
+    @known_options("TaskHubWorker")
     def __init__(
         self,
         hub: HubHost,
@@ -95,13 +114,13 @@ class TaskHubWorker:
         logger: logging.Logger | None = None,
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
     ) -> None:
-        self._hub = hub
+        self._hub = checked_host(hub)
         self._registry = Registry()
         self._concurrency_options = concurrency_options
-        self._settings = _with_options(hub.settings, concurrency_options)
-        self._converter = data_converter if data_converter is not None else JsonDataConverter()
-        self._logger = logger if logger is not None else logging.getLogger("durabletask_azure.worker")
-        self._properties = exception_properties_provider
+        self._settings = _with_options(self._hub.settings, concurrency_options)
+        self._converter = checked_converter(data_converter)
+        self._logger = checked_logger(logger, "durabletask_azure.worker")
+        self._properties = _checked_provider(exception_properties_provider)
         self._lock = threading.RLock()
         self._engine: Engine | None = None
         self._activity_thread: EngineThread | None = None
@@ -133,8 +152,8 @@ class TaskHubWorker:
         ``factory`` instead makes one such object for each execution. A name may be registered in several versions.
 
         Raises:
-            RuntimeError: the worker is running. ConfigurationError: the name is taken.
-            TypeError, ValueError: nothing that can be run, or no name.
+            WorkerStateError: (a ``RuntimeError``) the worker is running.
+            ConfigurationError: the name is taken or not allowed. ArgumentTypeError: nothing that can be run.
         """
         self._check_stopped("Orchestrators")
         return self._registry.add_orchestrator(fn, name=name, version=version, factory=factory)
@@ -150,7 +169,8 @@ class TaskHubWorker:
         """Register every public method of an object as an activity of the method's name; return the names.
 
         Raises:
-            RuntimeError: the worker is running. ConfigurationError: a name is taken, or there is no public method.
+            WorkerStateError: the worker is running. ConfigurationError: a name is taken, or there is no public method;
+                then none was registered.
         """
         self._check_stopped("Activities")
         return self._registry.add_activities_from(obj)
@@ -193,11 +213,11 @@ class TaskHubWorker:
         """Start working in the background.
 
         Raises:
-            RuntimeError: the worker is running. ConfigurationError: the hub is closed.
+            WorkerStateError: the worker is running. ConfigurationError: the hub is closed.
         """
         with self._lock:
             if self._engine is not None:
-                raise RuntimeError("The worker is already running.")
+                raise WorkerStateError("The worker is already running.")
             worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
             executor = ThreadExecutor(
                 self._settings.activity_threads_max, async_loop=self._loop_for_activities()
@@ -280,7 +300,7 @@ class TaskHubWorker:
 
     def _check_stopped(self, what: str) -> None:
         if self.is_running:
-            raise RuntimeError(f"{what} cannot be added while the worker is running.")
+            raise WorkerStateError(f"{what} cannot be added while the worker is running; stop it first.")
 
     def _loop_for_activities(self) -> asyncio.AbstractEventLoop:
         if self._user_loop is not None:
@@ -315,13 +335,32 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _given(value: int | None, default: int) -> int:
-    return default if value is None else value
+def _given(name: str, value: object, default: int) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentTypeError(f"{name} must be a whole number, not {value!r}")
+    if value < 1:
+        raise ConfigurationError(f"{name} must be at least 1, not {value}; leave it out for {default}")
+    return value
 
 
-def _with_options(settings: Settings, options: ConcurrencyOptions | None) -> Settings:
+def _checked_provider(provider: Any) -> ExceptionPropertiesProvider | None:
+    if provider is not None and not callable(getattr(provider, "get_exception_properties", None)):
+        raise ArgumentTypeError(
+            "exception_properties_provider must have a method get_exception_properties(exception);"
+            f" {type(provider).__name__} has none"
+        )
+    return provider
+
+
+def _with_options(settings: Settings, options: object) -> Settings:
     if options is None:
         return settings
+    if not isinstance(options, ConcurrencyOptions):
+        raise ArgumentTypeError(
+            f"concurrency_options must be a ConcurrencyOptions object, not {type(options).__name__}"
+        )
     return msgspec.structs.replace(
         settings,
         activity_concurrency_max=options.maximum_concurrent_activity_work_items,

@@ -271,7 +271,10 @@ class Admission:
     def note_missing_code(self, row: InstanceRow) -> None:
         """Give the row the reason why its instance does not run."""
         version = f" version {row.version!r}" if row.version else ""
-        reason = f"no orchestrator {row.name!r}{version} is registered with the worker that owns the instance"
+        reason = (
+            f"no orchestrator {row.name!r}{version} is registered with the worker that owns the instance"
+            f" (registered: {self.ctx.registry.known_orchestrators()})"
+        )
         self.changed = self.changed or self.reason != reason
         self.reason = reason
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 
 import msgspec
 
-from durabletask_azure.errors import SerializationError
+from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
-__all__ = ["DataConverter", "JsonDataConverter"]
+__all__ = ["DataConverter", "JsonDataConverter", "checked_converter"]
 
 _PLAIN: tuple[Any, ...] = (None, Any, object, str, int, float, bool, dict, list, type(None))
 
@@ -85,6 +85,17 @@ class JsonDataConverter(DataConverter):
         if value is None or any(target_type is plain for plain in _PLAIN):
             return value
         return _rebuild(value, target_type)
+
+
+def checked_converter(converter: object) -> DataConverter:
+    """Return ``converter``, or the default for ``None``. Raises ``ArgumentTypeError``."""
+    if converter is None:
+        return JsonDataConverter()
+    if not isinstance(converter, DataConverter):
+        raise ArgumentTypeError(
+            f"data_converter must be an object of a subclass of DataConverter, not {type(converter).__name__}"
+        )
+    return converter
 
 
 def _represent(value: Any) -> Any:

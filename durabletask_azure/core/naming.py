@@ -83,7 +83,9 @@ def check_name(name: object, *, what: str, chars_max: int) -> str:
     """
     text = check_text(name, what)
     if not text or text.isspace():
-        raise ConfigurationError(f"{what} must not be empty or blank; 1 to {chars_max:,} characters are allowed")
+        raise ConfigurationError(
+            f"{what} must not be empty or blank; 1 to {chars_max:,} characters are allowed"
+        )
     if len(text) > chars_max:
         raise ConfigurationError(f"{what} has {len(text):,} characters; at most {chars_max:,} are allowed")
     return text
@@ -99,9 +101,11 @@ def check_instance_id(instance_id: object, *, chars_max: int) -> str:
     return text
 
 
-def check_version(version: object, *, chars_max: int) -> str | None:
+def check_version(version: str | None, *, chars_max: int) -> str | None:
     """Return ``version`` if it is one or ``None``; an empty one is allowed. Errors as :func:`check_name`."""
-    return version if version is None or version == "" else check_name(version, what="version", chars_max=chars_max)
+    if version is None or version == "":
+        return version
+    return check_name(version, what="version", chars_max=chars_max)
 
 
 def check_tags(tags: object) -> dict[str, str] | None:

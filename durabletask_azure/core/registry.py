@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _NAME_CHARS_MAX = 250
+_NAMES_SHOWN_MAX = 20
 _CONTEXT_NAMES = frozenset({"ctx", "context", "_", "_ctx", "_context"})
 
 
@@ -132,6 +133,14 @@ class Registry:
         """Return the orchestrator of that name and version, else the one registered without a version."""
         return self._orchestrators.get((name, version)) or self._orchestrators.get((name, None))
 
+    def known_orchestrators(self) -> str:
+        """Return the first names and versions that are registered, for messages to people."""
+        known = sorted(
+            name if version is None else f"{name} {version}" for name, version in self._orchestrators
+        )
+        more = f" and {len(known) - _NAMES_SHOWN_MAX:,} more" if len(known) > _NAMES_SHOWN_MAX else ""
+        return (", ".join(known[:_NAMES_SHOWN_MAX]) or "none") + more
+
     def activity(self, name: str) -> ActivityDefinition | None:
         """Return the activity of that name."""
         return self._activities.get(name)
@@ -140,7 +149,6 @@ class Registry:
         self._check_free(definition.name)
         self._activities[definition.name] = definition
         return definition.name
-
 
     def _check_free(self, name: str) -> None:
         if name in self._activities:
@@ -203,7 +211,9 @@ def _style(method: Callable[..., Any], *, unbound: bool) -> tuple[Signature, int
         return signature, 2
     if not 1 <= signature.positional <= 2:
         name = getattr(method, "__qualname__", method)
-        raise ArgumentTypeError(f"{name} takes {signature.positional} parameters; write (ctx, input) or (ctx)")
+        raise ArgumentTypeError(
+            f"{name} takes {signature.positional} parameters; write (ctx, input) or (ctx)"
+        )
     return signature, signature.positional
 
 

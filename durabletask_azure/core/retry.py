@@ -101,7 +101,9 @@ def _check_span(name: str, span: object) -> None:
         raise ConfigurationError(f"{name} must be >= 0, not {span}")
 
 
-def _check_number(name: str, number: object, kinds: tuple[type[int], ...] | tuple[type[int], type[float]]) -> None:
+def _check_number(
+    name: str, number: object, kinds: tuple[type[int], ...] | tuple[type[int], type[float]]
+) -> None:
     if isinstance(number, bool) or not isinstance(number, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise ArgumentTypeError(f"{name} must be {wanted}, not {type(number).__name__}")

@@ -275,7 +275,7 @@ class Committer:
             unsent = unsent[-limit:]
         return {"sent": self._owner.sender.confirmed, "unsent": tuple(unsent), "unsettled": tuple(unsettled)}
 
-    def _outbox_deletes(self, beside: int) -> list[RowWrite]:
+    def _outbox_deletes(self, beside: int) -> Sequence[RowWrite]:
         """Return deletions of outbox rows that are sent, as many as a transaction takes beside other rows."""
         sent = self._owner.sender.confirmed
         room = max(0, min(_OUTBOX_DELETES_MAX, self._ports.limits.rows_max - 2 - beside))
@@ -419,7 +419,7 @@ class Committer:
         while self._is_behind() and self._owner.is_alive():
             async with self._lock:
                 self._owner.counters.lock_writes += 1
-                writes = self._outbox_deletes(0)
+                writes = [*self._outbox_deletes(0)]
                 lock = self._bookkeeping(list(self._unsettled), writes)
                 await self._write(writes, **lock)
 

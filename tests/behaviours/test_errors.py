@@ -38,6 +38,10 @@ class CardError(PaymentError):
     """A more special one."""
 
 
+class RefusedError(NonRetriableError):
+    """What a program derives of its own."""
+
+
 def failure_of(stage: Stage, instance_id: str) -> FailureDetails:
     state = stage.end(instance_id)
     assert state.runtime_status is OrchestrationStatus.FAILED
@@ -193,12 +197,15 @@ def test_b76_the_retry_timeout_counts_on_the_orchestrations_clock(stage: Stage) 
     assert 2 <= len(tries) <= 4
 
 
-def test_b77_an_error_that_is_not_to_be_retried_stops_the_retries(stage: Stage) -> None:
+@pytest.mark.parametrize("error", [NonRetriableError, RefusedError])
+def test_b77_an_error_that_is_not_to_be_retried_stops_the_retries(
+    stage: Stage, error: type[NonRetriableError]
+) -> None:
     tries: list[int] = []
 
     def hopeless(ctx: ActivityContext, _: Any) -> None:
         tries.append(1)
-        raise NonRetriableError("give up")
+        raise error("give up")
 
     async def flow(ctx: OrchestrationContext, _: Any) -> None:
         policy = RetryPolicy(first_retry_interval=SOON, max_number_of_attempts=10)
@@ -238,7 +245,7 @@ def test_b78_a_failure_keeps_type_message_trace_cause_and_properties(stage: Stag
     assert failure.inner_failure is not None
     for details in (caught[0], failure.inner_failure):
         assert details.message == "declined"
-        assert details.error_type.endswith("CardError")
+        assert details.error_type == f"{__name__}.CardError"
         assert details.properties == {"code": 402}
         assert details.stack_trace is not None
         assert "bank is closed" not in details.message

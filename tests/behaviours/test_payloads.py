@@ -157,6 +157,10 @@ def test_b111_values_at_the_limits(stage: Stage, size: str) -> None:
     instance_id = stage.client.schedule_new_orchestration(through, input=value, raise_event=("value", value))
     assert stage.completed(instance_id) == value
     assert stage.state(instance_id).get_input() == value
+    # The limit counts bytes of UTF-8 of the JSON text, quotes included; not characters.
+    is_large = len(value.encode()) + 2 > stage.hub.settings.payload_inline_bytes_max
+    row = stage.existing_row(instance_id)
+    assert [isinstance(kept, BlobRef) for kept in (row.input, row.output)] == [is_large] * 2
 
 
 @pytest.mark.parametrize("count", [99, 100, 101])
@@ -192,7 +196,10 @@ def test_b111_a_long_history_in_many_segments(open_stage: Callable[..., Stage]) 
 
 def test_b112_over_the_cap_is_an_error_at_the_caller(open_stage: Callable[..., Stage]) -> None:
     stage = open_stage(payload_bytes_max=50_000)
-    too_much = "x" * 50_000
+    stage.worker(through, activities=[echo])
+    most, too_much = "x" * 49_998, "x" * 50_000
+    fits = stage.client.schedule_new_orchestration(through, input=most, raise_event=("value", most))
+    assert stage.completed(fits) == most
     with pytest.raises(PayloadTooLargeError, match="the input of 'big' is 50,002 bytes; at most 50,000"):
         stage.client.schedule_new_orchestration(through, input=too_much, instance_id="big")
     with pytest.raises(PayloadTooLargeError, match="the tags"):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +18,7 @@ import pytest
 from durabletask_azure.adapters.local import LocalHub, open_hub, open_local
 from durabletask_azure.core.rows import LockRow, PutInstance
 from durabletask_azure.errors import ConfigurationError, HubUnavailableError, SchemaVersionError
+from durabletask_azure.hub import TaskHub
 from durabletask_azure.ports import HubPorts
 from tests.contract.builders import WAIT_S, instance, let_others_run, message, task
 
@@ -133,14 +138,77 @@ def test_a_path_that_cannot_hold_a_hub_is_refused_naming_it(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is denied to root")
-def test_a_folder_that_is_read_only_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+# Nothing is denied to root: there, the child becomes nobody once it has loaded everything.
+UNPRIVILEGED = """
+import os, sys
+from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.hub import TaskHub
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    TaskHub.local(sys.argv[1]).close()
+except ConfigurationError as error:
+    print(error)
+"""
+
+
+def open_unprivileged(folder: Path, path: str) -> str:
+    """Open a hub in a process that is no one special, and return the message of its refusal."""
+    command = [sys.executable, "-c", UNPRIVILEGED, path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(  # noqa: S603
+        command, cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A folder that everybody may write to; pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ("path", "modes", "message"),
+    [
+        ("new.db", {".": 0o555}, "the hub file new.db needs a folder this process may write to"),
+        ("hub.db", {".": 0o555}, "the hub file hub.db and its folder must be writable by this process"),
+        ("hub.db", {"hub.db": 0o444}, "the hub file hub.db and its folder must be writable by this process"),
+        ("empty.db", {"empty.db": 0o444}, "the hub file empty.db and its folder must be writable"),
+        ("hub.db", {"hub.db": 0o000}, "the hub file hub.db cannot be reached (Permission denied)"),
+        ("inner/hub.db", {"inner": 0o000}, "the hub file inner/hub.db cannot be reached (Permission denied)"),
+        (
+            "hub.db",
+            {"hub.db-payloads": 0o555},
+            "needs its folder hub.db-payloads to be writable by this process",
+        ),
+        ("hub.db", {"hub.db-locks": 0o555}, "needs its folder hub.db-locks to be writable by this process"),
+    ],
+)
+def test_a_disk_that_may_not_be_written_to_is_refused_untouched(
+    disk: Path, path: str, modes: dict[str, int], message: str
+) -> None:
+    (disk / "inner").mkdir()
+    (disk / "empty.db").touch()
+    TaskHub.local(disk / "hub.db").close()
+    for found in disk.rglob("*"):
+        found.chmod(0o777)
+    assert open_unprivileged(disk, "hub.db") == ""
+    assert open_unprivileged(disk, "inner/hub.db") == ""
+    before = {found: found.stat().st_size for found in disk.rglob("*")}
+    for name, mode in modes.items():
+        (disk / name).chmod(mode)
     try:
-        with pytest.raises(ConfigurationError, match=r"hub\.db"):
-            open_local(tmp_path / "hub.db")
+        refusal = open_unprivileged(disk, path)
     finally:
-        tmp_path.chmod(0o700)
+        for name in modes:
+            (disk / name).chmod(0o777)
+    assert message in refusal
+    assert {found: found.stat().st_size for found in disk.rglob("*")} == before
 
 
 async def test_requests_that_gather_are_committed_together(tmp_path: Path) -> None:

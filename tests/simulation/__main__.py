@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.simulation.faults import PROFILES
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.runner import profile_of, run_seed, run_seeds, summarise
+from tests.simulation.runner import kill, profile_of, run_regressions, run_seed, run_seeds, summarise
 from tests.simulation.shrink import shrink
 
 
@@ -26,12 +26,20 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, metavar="SEED", help="look for a smaller case that fails")
     parser.add_argument("--profile", choices=tuple(PROFILES))
     parser.add_argument("--mutant", choices=tuple(MUTANTS))
+    parser.add_argument(
+        "--kill", choices=tuple(MUTANTS), help="run a mutant's recorded seed with and without it"
+    )
+    parser.add_argument("--regressions", action="store_true", help="run the seeds that once failed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--failures", type=int, default=5, help="stop after so many")
     options = parser.parse_args()
     if options.shrink is not None:
         print(shrink(options.shrink, options.profile or profile_of(options.shrink), options.mutant))
         return 0
+    if options.kill is not None:
+        return kill(options.kill)
+    if options.regressions:
+        return min(1, summarise(run_regressions(), None))
     if options.seed is not None:
         tracer = _show if options.verbose else None
         report = run_seed(options.seed, options.profile, options.mutant, tracer)

@@ -79,16 +79,20 @@ class Aftermath:
         return root != name and (root in stuck or self._run.weather.harmed_any)
 
     def _busy(self) -> bool:
-        sessions = self._run.world.sessions
-        return bool(self._run.world.activities.waiting()) or any(
-            sessions.waiting(partition) for partition in range(self._run.setup.partitions)
+        """Tell whether something is still to be handled, or to be sent: an optional child may yet begin."""
+        world = self._run.world
+        if world.activities.waiting():
+            return True
+        return any(
+            world.sessions.waiting(partition) or rows.lock.row.sent != rows.lock.row.n
+            for partition, rows in world.table.partitions.items()
         )
 
     async def _recover(self) -> None:
         world = self._run.world
         end = world.time() + RECOVERY_S_MAX
         resumed_at = world.time() - _RESUME_AGAIN_S + 2.0
-        while self._open() and world.time() < end:
+        while (self._open() or self._busy()) and world.time() < end:
             await pause(2.0)
             if world.time() - resumed_at >= _RESUME_AGAIN_S:
                 resumed_at = world.time()
@@ -98,8 +102,6 @@ class Aftermath:
             self._run.report.failures.append(
                 f"B: still open after {RECOVERY_S_MAX:.0f} s: {sorted(still_open)}"
             )
-        while self._busy() and world.time() < end:
-            await pause(2.0)
 
     async def _resume_again(self) -> None:
         """Resume what is still suspended: a repeated suspend has its own id and may have come after the resume."""

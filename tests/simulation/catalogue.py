@@ -52,4 +52,6 @@ def fault_table(counts: Counter[str]) -> str:
     """Return one line per fault: number, how often, where; what belongs to no number comes last."""
     lines = [f"| {number} | {counts[number]:,} | {where} |" for number, where in WHERE.items()]
     others = [f"{name} {count:,}" for name, count in sorted(counts.items()) if name not in WHERE]
-    return "\n".join(["| fault | struck | where |", "|---|---:|---|", *lines, "", "besides: " + ", ".join(others)])
+    return "\n".join(
+        ["| fault | struck | where |", "|---|---:|---|", *lines, "", "besides: " + ", ".join(others)]
+    )

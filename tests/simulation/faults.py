@@ -36,8 +36,8 @@ __all__ = [
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """``rates``: chance per weighted call of each kind of fault; ``windows``: how many of each world fault at most.
 
-    ``variant`` changes the case (``variants``), ``tight`` makes limits tiny (``limits``), ``late`` delivers copies of old
-    messages after everything was purged.
+    ``variant`` changes the case (``variants``), ``tight`` makes limits tiny (``limits``), ``late`` delivers copies of
+    old messages after everything was purged.
     """
 
     rates: Mapping[str, float] = {}

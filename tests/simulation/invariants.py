@@ -35,9 +35,10 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.messages import Message
 from durabletask_azure.core.payloads import BlobRef, Payload
-from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.core.rows import InstanceRow, PutInstance
 from tests.simulation.chronicle import Chronicle, Story
 from tests.simulation.fakes.queue_ports import read_pack
+from tests.simulation.fakes.table import ClientWrite
 from tests.simulation.fakes.world import EPOCH, World
 from tests.simulation.interpreter import LIFE, Execution
 from tests.simulation.model import Expected
@@ -208,17 +209,22 @@ def _events_once(chronicle: Chronicle) -> Iterator[str]:
     """E: the id of an external or management event is applied once, over all executions of an instance.
 
     An order (suspend, resume) that reached an execution in the very turn it ended by continue-as-new is written down
-    there and, since that execution never saw it, again with the next one's start: that is one application.
+    there and, since that execution never saw it, again with the start of the next one: that is one application.
     """
     applied: set[tuple[str, str]] = set()
-    in_commit: dict[tuple[str, str], int] = {}
+    unseen: dict[str, set[str]] = {}
     for story in chronicle.stories.values():
         began = story.started
-        handed_on = began.commit if began is not None and began.generation else -1
+        handed_on = (
+            unseen.get(story.instance_id, set[str]())
+            if began is not None and began.generation
+            else set[str]()
+        )
+        unseen[story.instance_id] = _orders_of_the_last_turn(story)
         for entry in story.entries:
             match entry.event:
                 case ExecutionSuspendedEvent(source_id=source) | ExecutionResumedEvent(source_id=source) if (
-                    entry.event.commit == handed_on == in_commit.get((story.instance_id, source))
+                    source in handed_on and began is not None and entry.event.commit == began.commit
                 ):
                     pass
                 case (
@@ -230,9 +236,21 @@ def _events_once(chronicle: Chronicle) -> Iterator[str]:
                     if (story.instance_id, source) in applied:
                         yield f"E: event {source} was applied twice ({story.instance_id})"
                     applied.add((story.instance_id, source))
-                    in_commit[story.instance_id, source] = entry.event.commit
                 case _:
                     pass
+
+
+def _orders_of_the_last_turn(story: Story) -> set[str]:
+    orders: set[str] = set()
+    for entry in story.entries:
+        match entry.event:
+            case OrchestratorStartedEvent():
+                orders.clear()
+            case ExecutionSuspendedEvent(source_id=source) | ExecutionResumedEvent(source_id=source):
+                orders.add(source)
+            case _:
+                pass
+    return orders
 
 
 def _activities(evidence: Evidence) -> Iterator[str]:
@@ -273,13 +291,20 @@ def _activities(evidence: Evidence) -> Iterator[str]:
 
 
 def check_leftovers(world: World) -> list[str]:
-    """Return what a purge of everything, and some time after it, should have removed and did not (R)."""
+    """Return what a purge of everything, and some time after it, should have removed and did not (R).
+
+    A segment staged for a commit that never came, and that no later one wrote over, no row ever referred to: it is
+    invisible, and it stays (F23; a known limit, in docs/reliability.md).
+    """
     found: list[str] = []
+    known = (
+        _segments_referred_to(world) if any(rows.segments for rows in world.table.partitions.values()) else {}
+    )
     for partition, rows in sorted(world.table.partitions.items()):
         where = f"R: partition {partition}"
         for what, left in (
             ("instances", list(rows.instances)),
-            ("segments", list(rows.segments)),
+            ("segments", [key for key in rows.segments if key[2] < known.get(key[:2], 0)]),
             ("outbox rows", list(rows.outbox)),
             ("unsent", list(rows.lock.row.unsent)),
             ("unsettled", list(rows.lock.row.unsettled)),
@@ -305,6 +330,21 @@ def check_leftovers(world: World) -> list[str]:
     if world.blobs:
         found.append(f"R: blobs {sorted(world.blobs)[:5]}")
     return found
+
+
+def _segments_referred_to(world: World) -> dict[tuple[str, str], int]:
+    """Return how many segments of each execution an instance row ever referred to."""
+    known: dict[tuple[str, str], int] = {}
+    for record in world.table.log:
+        writes = () if isinstance(record, ClientWrite) else record.writes
+        for row in (write.row for write in writes if isinstance(write, PutInstance)):
+            for execution_id, count in (
+                (row.execution_id, row.segments),
+                *((past.execution_id, past.segments) for past in row.past),
+            ):
+                key = (row.instance_id, execution_id)
+                known[key] = max(known.get(key, 0), count)
+    return known
 
 
 def _describe(body: bytes, message_id: str) -> list[str]:

@@ -267,5 +267,53 @@ _ALL = (
         sabotage.opens_nothing,
         ("failover",),
     ),
+    # Faults the simulator found in the product: each taken out again, so that the cure stays.
+    Mutant(
+        "stale-values-wanted",
+        "the lost value of a message for a past execution fails the instance",
+        f"{_ENGINE}.loader:needed_refs",
+        sabotage.values_of_stale_messages,
+        ("settles", "reuse", "duplicates", "crashes"),
+        2_000,
+    ),
+    Mutant(
+        "deletes-without-number",
+        "deletions of outbox rows make a transaction too long, and an instance is blamed",
+        f"{_COMMITTER}._outbox_deletes",
+        sabotage.any_number_of_deletes,
+        ("tight", "staging"),
+        600,
+    ),
+    Mutant(
+        "deletes-forgotten",
+        "outbox rows are taken for deleted before the commit that deletes them",
+        f"{_COMMITTER}._outbox_deletes",
+        sabotage.deletes_forgotten,
+        ("staging", "tight"),
+        600,
+    ),
+    Mutant(
+        "session-leaked",
+        "an owner that ends while it takes its session again keeps it",
+        f"{_OWNER}._take_session_again",
+        sabotage.session_leaked,
+        ("restarts", "stops"),
+        4_000,
+    ),
+    Mutant(
+        "trimmed-after-the-commit",
+        "segments of past executions are deleted after the row has forgotten them",
+        f"{_CORE}.turn:_trim_past",
+        sabotage.trimmed_after_the_commit,
+        ("crashes", "mixed", "purges"),
+        600,
+    ),
+    Mutant(
+        "receives-cancelled",
+        "a second stop cancels a receive under way",
+        f"{_OWNER}.abandon",
+        sabotage.cancels_everything,
+        ("stops",),
+    ),
 )
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

@@ -8,6 +8,7 @@ otherwise, and what iterates over a set of them then does too: the command line 
 
 from __future__ import annotations
 
+import json
 import random as global_random
 import time
 import uuid
@@ -17,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -28,8 +30,21 @@ from tests.simulation.programs import Case, generate
 from tests.simulation.run import Report, Setup, execute
 from tests.simulation.variants import vary
 
-__all__ = ["profile_of", "replay_command", "run_case", "run_seed", "run_seeds", "seeded", "setup_of"]
+__all__ = [
+    "kill",
+    "killing_seeds",
+    "profile_of",
+    "replay_command",
+    "run_case",
+    "run_regressions",
+    "run_seed",
+    "run_seeds",
+    "seeded",
+    "setup_of",
+    "summarise",
+]
 
+_HERE = Path(__file__).parent
 _PROGRESS = 2_500
 _ROTATION = (*PROFILES, "mixed", "mixed", "mixed")
 
@@ -115,6 +130,27 @@ def run_seeds(
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(_job, tasks, chunksize=10)
+
+
+def run_regressions() -> Iterator[Report]:
+    """Run the seeds that once failed."""
+    for entry in json.loads((_HERE / "regressions.json").read_text()):
+        yield run_seed(entry["seed"], entry["profile"])
+
+
+def killing_seeds() -> dict[str, dict[str, Any]]:
+    """Return, by mutant, the profile and seed that catch it, and the invariants that break."""
+    return json.loads((_HERE / "killing_seeds.json").read_text())
+
+
+def kill(name: str) -> int:
+    """Run a mutant's recorded seed without it and with it; return 0 if only the mutant fails, by what is recorded."""
+    entry = killing_seeds()[name]
+    sound = run_seed(entry["seed"], entry["profile"])
+    broken = run_seed(entry["seed"], entry["profile"], name)
+    print(f"without {name}: {sound.failures}")
+    print(f"with {name}: {broken.failures[:3]}")
+    return 0 if not sound.failures and set(entry["broke"]) <= broken.letters else 1
 
 
 def summarise(reports: Iterator[Report], mutant: str | None, failures_max: int = 5) -> int:

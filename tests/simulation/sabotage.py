@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from durabletask_azure.core import starts
-from durabletask_azure.core.rows import PutSegment
+from durabletask_azure.core.rows import DeleteSegments, PutSegment
 from durabletask_azure.engine.retrying import RETRIED
 from durabletask_azure.errors import PartitionLostError
 from durabletask_azure.ports import Delivery
@@ -18,9 +18,12 @@ from tests.simulation.fakes.table import CommitRecord
 
 __all__ = [
     "any_execution",
+    "any_number_of_deletes",
     "archive_as_sent",
+    "cancels_everything",
     "child_starts_again",
     "complete_first",
+    "deletes_forgotten",
     "does_nothing_async",
     "finds_nothing",
     "forget",
@@ -43,9 +46,12 @@ __all__ = [
     "send_first",
     "sent_early",
     "sequence_watermark",
+    "session_leaked",
     "suspicious_of_none",
+    "trimmed_after_the_commit",
     "unfenced_staging",
     "unsent_names_dropped",
+    "values_of_stale_messages",
 ]
 
 
@@ -315,3 +321,57 @@ def suspicious_of_none(original: Any) -> Any:
         return False
 
     return is_suspicious
+
+
+def values_of_stale_messages(original: Any) -> Any:
+    def needed_refs(instance: Any, messages: Any) -> Any:
+        return original(instance, [msgspec.structs.replace(one, execution_id=None) for one in messages])
+
+    return needed_refs
+
+
+def any_number_of_deletes(original: Any) -> Any:
+    def outbox_deletes(self: Any, beside: int) -> Any:
+        return original(self, -1_000)
+
+    return outbox_deletes
+
+
+def deletes_forgotten(original: Any) -> Any:
+    def outbox_deletes(self: Any, beside: int) -> Any:
+        deletes = original(self, beside)
+        for write in deletes:
+            self._outbox.pop((write.n, write.index))
+        return deletes
+
+    return outbox_deletes
+
+
+def session_leaked(original: Any) -> Any:
+    async def take_session_again(self: Any) -> None:
+        self.recovery.wants_session = False
+        await self.session.close()
+        session = await self.ports.orchestrations.accept(self.partition)
+        if session is None:
+            raise PartitionLostError("another worker took the session while it was let go of")
+        self.session = session
+
+    return take_session_again
+
+
+def trimmed_after_the_commit(original: Any) -> Any:
+    def trim_past(turn: Any, ctx: Any) -> None:
+        original(turn, ctx)
+        turn.cleanup += [write for write in turn.main if isinstance(write, DeleteSegments)]
+        turn.main[:] = [write for write in turn.main if not isinstance(write, DeleteSegments)]
+
+    return trim_past
+
+
+def cancels_everything(original: Any) -> Any:
+    def abandon(self: Any) -> None:
+        original(self)
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    return abandon

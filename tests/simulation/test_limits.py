@@ -1,4 +1,4 @@
-"""Limits in virtual time: nothing an owner does waits for a queue that takes nothing (F26), and memory stays bounded."""
+"""Limits in virtual time: receiving waits for no queue that takes nothing (F26), and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def with_both_queues_full() -> None:
             raised = RaiseEvent(at=0, instance=f"i{number}", name="news", value=1, key=f"{number}-{event}")
             await product.act(client, CASE, raised, SETTINGS)
     await pause(60)
-    # Everything was received and committed, although nothing could be sent; the lock row names few, the rest is in rows.
+    # All is received and committed, although nothing could be sent; the lock row names few, the rest is in rows.
     rows = world.table.rows(0)
     assert not world.sessions.waiting(0)
     assert {stored.row.status for stored in rows.instances.values()} == {RuntimeStatus.RUNNING}

@@ -8,9 +8,7 @@ from durabletask_azure import ActivityContext
 
 
 def test_an_activity_knows_who_called_it_and_how_often_it_was_delivered() -> None:
-    context = ActivityContext(
-        "order-7", 3, name="charge", execution_id="e1", version="2.0", delivery_count=2
-    )
+    context = ActivityContext("order-7", 3, name="charge", execution_id="e1", version="2.0", delivery_count=2)
 
     assert context.orchestration_id == "order-7"
     assert context.task_id == 3

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from durabletask_azure.core.annotations import signature_of
-from durabletask_azure.core.codec import JsonDataConverter
-from durabletask_azure.errors import SerializationError
+from durabletask_azure.core.codec import JsonDataConverter, checked_converter
+from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
 CODEC = JsonDataConverter()
 
@@ -252,3 +252,10 @@ def test_annotations_are_found_on_functions_and_looked_through() -> None:
     assert signature_of(many).positional is None
     assert signature_of(Callee()).result is None or signature_of(Callee()).positional == 2
     assert signature_of(type).positional in (None, 1, 2, 3)
+
+
+def test_a_converter_is_one_of_ours_or_the_default() -> None:
+    assert checked_converter(CODEC) is CODEC
+    assert isinstance(checked_converter(None), JsonDataConverter)
+    with pytest.raises(ArgumentTypeError, match="subclass of DataConverter, not ABCMeta"):
+        checked_converter(JsonDataConverter)

@@ -147,3 +147,19 @@ def test_a_message_to_an_instance_goes_to_its_partition() -> None:
     body = TaskCompletedEvent(timestamp=T0, task_scheduled_id=1)
     out = to_instance("kid", body, message_id="m", partitions=16, deliver_at=after(5))
     assert (out.partition, out.deliver_at, out.message.id) == (partition_of("kid", 16), after(5), "m")
+
+
+def test_every_message_of_an_execution_has_an_id_of_its_own() -> None:
+    scheduled: list[HistoryEvent] = []
+    for number in range(1, 41, 4):
+        scheduled += [
+            TaskScheduledEvent(timestamp=T0, event_id=number, commit=1, name="work"),
+            TimerCreatedEvent(timestamp=T0, event_id=number + 1, commit=1, fire_at=after(9)),
+            SubOrchestrationInstanceCreatedEvent(
+                timestamp=T0, event_id=number + 2, commit=1, name="child", instance_id=f"kid{number}"
+            ),
+            EventSentEvent(timestamp=T0, event_id=number + 3, commit=1, instance_id="other", name="hello"),
+        ]
+    sent = [out for event in scheduled for out in messages_for(event, ORIGIN)]
+
+    assert len({*ids(sent)}) == len(sent) == 40

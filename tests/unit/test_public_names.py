@@ -28,6 +28,7 @@ PACKAGE = {
     *(
         "ActivityContext",
         "ActivityNotRegisteredError",
+        "ArgumentTypeError",
         "AsyncTaskHubClient",
         "CancellableTask",
         "CommitRefusedError",
@@ -55,7 +56,7 @@ PACKAGE = {
         "TaskHub",
     ),
     *("TaskHubClient", "TaskHubError", "TaskHubWorker", "TaskOrchestration", "ThrottledError", "TimerTask"),
-    *("__version__", "when_all", "when_any"),
+    *("WorkerStateError", "__version__", "when_all", "when_any"),
 }
 TASK = {
     *("Activity", "ActivityContext", "CancellableTask", "CompletableTask", "CompositeTask", "FailureDetails"),

@@ -10,7 +10,7 @@ import pytest
 from durabletask_azure.core.annotations import signature_of
 from durabletask_azure.core.naming import check_name
 from durabletask_azure.core.registry import Registry, TaskActivity, TaskOrchestration, get_name
-from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from tests.unit.play import Play
 
 
@@ -222,6 +222,40 @@ def test_a_function_of_any_number_of_arguments_gets_both() -> None:
         return len(given)
 
     assert run_it(anything) == 2
+
+
+def test_a_factory_that_is_none_and_a_version_that_is_none_are_refused() -> None:
+    wrong: Any = 5
+    with pytest.raises(ArgumentTypeError, match="factory must be a function, not int"):
+        Registry().add_orchestrator(factory=wrong)
+    with pytest.raises(ArgumentTypeError, match="version must be a string, not int"):
+        Registry().add_orchestrator(flow, version=wrong)
+
+
+def test_methods_are_registered_all_or_none() -> None:
+    class Bank:
+        def deposit(self, amount: int) -> int:
+            return amount
+
+        def withdraw(self, amount: int) -> int:
+            return -amount
+
+    registry = Registry()
+    registry.add_activity(Bank().withdraw, name="withdraw")
+    with pytest.raises(ConfigurationError, match="'withdraw' already exists"):
+        registry.add_activities_from(Bank())
+    assert [found.name for found in registry.activities] == ["withdraw"]
+
+
+def test_the_known_orchestrators_are_named_for_people() -> None:
+    registry = Registry()
+    assert registry.known_orchestrators() == "none"
+    registry.add_orchestrator(flow, name="b", version="2")
+    registry.add_orchestrator(flow, name="a")
+    assert registry.known_orchestrators() == "a, b 2"
+    for number in range(25):
+        registry.add_orchestrator(flow, name=f"c{number:02}")
+    assert registry.known_orchestrators().endswith("c17 and 7 more")
 
 
 def test_names_come_from_the_definition() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -61,23 +62,32 @@ def test_a_failure_without_details_still_fails() -> None:
     assert play.failure.inner_failure == FailureDetails(message="failed without details", error_type="")
 
 
+HOUR = timedelta(hours=1)
 CALLS: list[tuple[Callable[[Any], Any], str]] = [
-    (lambda ctx: ctx.call_activity(5), "TypeError"),
-    (lambda ctx: ctx.call_activity(""), "ValueError"),
-    (lambda ctx: ctx.call_activity("x" * 251), "ValueError"),
-    (lambda ctx: ctx.call_activity(lambda: 1), "ValueError"),
+    (lambda ctx: ctx.call_activity(5), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_activity(""), "ConfigurationError"),
+    (lambda ctx: ctx.call_activity("x" * 251), "ConfigurationError"),
+    (lambda ctx: ctx.call_activity(lambda: 1), "ConfigurationError"),
     (lambda ctx: ctx.call_activity("a", input=object()), "SerializationError"),
-    (lambda ctx: ctx.call_activity("a", retry_policy=3), "TypeError"),
-    (lambda ctx: ctx.call_activity("a", tags={"a": 1}), "TypeError"),
-    (lambda ctx: ctx.call_activity("a", tags=["a"]), "TypeError"),
-    (lambda ctx: ctx.call_sub_orchestrator(None), "TypeError"),
-    (lambda ctx: ctx.call_sub_orchestrator("a", instance_id=""), "ValueError"),
-    (lambda ctx: ctx.call_sub_orchestrator("a", instance_id="x" * 501), "ValueError"),
-    (lambda ctx: ctx.create_timer(5), "TypeError"),
-    (lambda ctx: ctx.wait_for_external_event(""), "ValueError"),
-    (lambda ctx: ctx.wait_for_external_event("a", timeout=5), "TypeError"),
-    (lambda ctx: ctx.send_event("", "a"), "ValueError"),
-    (lambda ctx: ctx.send_event("a", " "), "ValueError"),
+    (lambda ctx: ctx.call_activity("a", retry_policy=3), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_activity("a", tags={"a": 1}), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_activity("a", tags=["a"]), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_sub_orchestrator(None), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_sub_orchestrator("a", instance_id=""), "ConfigurationError"),
+    (lambda ctx: ctx.call_sub_orchestrator("a", instance_id="x" * 501), "ConfigurationError"),
+    (lambda ctx: ctx.create_timer(5), "ArgumentTypeError"),
+    (lambda ctx: ctx.create_timer(timedelta.max), "ConfigurationError"),
+    (lambda ctx: ctx.create_timer(datetime.min.replace(tzinfo=timezone(HOUR))), "ConfigurationError"),
+    (lambda ctx: ctx.wait_for_external_event(""), "ConfigurationError"),
+    (lambda ctx: ctx.wait_for_external_event("a", timeout=5), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_activity("half \ud800 a pair"), "ConfigurationError"),
+    (lambda ctx: ctx.call_activity("a", tags={"k": "\ud800"}), "ConfigurationError"),
+    (lambda ctx: ctx.call_sub_orchestrator("a", instance_id="@a@b"), "ConfigurationError"),
+    (lambda ctx: ctx.call_sub_orchestrator("a", version=2), "ArgumentTypeError"),
+    (lambda ctx: ctx.call_sub_orchestrator("a", version="x" * 251), "ConfigurationError"),
+    (lambda ctx: ctx.continue_as_new(1, new_version=2), "ArgumentTypeError"),
+    (lambda ctx: ctx.send_event("", "a"), "ConfigurationError"),
+    (lambda ctx: ctx.send_event("a", " "), "ConfigurationError"),
     (lambda ctx: ctx.send_event("a", "b", data=object()), "SerializationError"),
     (lambda ctx: ctx.set_custom_status(object()), "SerializationError"),
     (lambda ctx: ctx.continue_as_new(object()), "SerializationError"),

@@ -11,6 +11,7 @@ import pytest
 from durabletask_azure.core.actions import CreateTimer, ScheduleTask, StartSubOrchestration
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.retry import RetryPolicy, next_delay
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from tests.unit.play import T0, Play, failure
 
 SECOND = timedelta(seconds=1)
@@ -29,11 +30,29 @@ def policy(**options: Any) -> RetryPolicy:
         {"backoff_coefficient": 0.5},
         {"backoff_coefficient": float("nan")},
         {"max_retry_interval": -SECOND},
+        {"backoff_coefficient": float("inf")},
         {"retry_timeout": -SECOND},
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        policy(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"first_retry_interval": 1},
+        {"max_number_of_attempts": 3.0},
+        {"max_number_of_attempts": True},
+        {"backoff_coefficient": "2"},
+        {"max_retry_interval": "1 s"},
+        {"retry_timeout": 5.0},
+        {"retry_predicate": "always"},
+    ],
+)
+def test_a_policy_of_wrong_types_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentTypeError, match=next(iter(wrong))):
         policy(**wrong)
 
 

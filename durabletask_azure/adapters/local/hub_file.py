@@ -25,7 +25,13 @@ from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLo
 from durabletask_azure.adapters.local.membership import LocalMembership
 from durabletask_azure.adapters.local.payloads import FilePayloads, MemoryPayloads
 from durabletask_azure.adapters.local.reader import Reader
-from durabletask_azure.adapters.local.schema import check_arguments, check_file, connect, create_or_check
+from durabletask_azure.adapters.local.schema import (
+    check_arguments,
+    check_file,
+    connect,
+    create_or_check,
+    folders_of,
+)
 from durabletask_azure.adapters.local.sessions import LocalOrchestrationQueue
 from durabletask_azure.adapters.local.store import LocalChangeSignal, LocalPlans, LocalStore
 from durabletask_azure.errors import ConfigurationError
@@ -221,7 +227,7 @@ def _open_file(path: Path, partitions: int | None, synchronous: str) -> _Parts:
             undo.callback(reader.close)
             long_reader = connect(str(path), synchronous)
             undo.callback(long_reader.close)
-            folders = [path.with_name(f"{path.name}-{kind}") for kind in ("locks", "payloads")]
+            folders = folders_of(path)
             for folder in folders:
                 folder.mkdir(mode=0o700, exist_ok=True)
             locks = FileLocks(folders[0])

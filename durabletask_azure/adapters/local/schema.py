@@ -25,6 +25,7 @@ __all__ = [
     "check_file",
     "connect",
     "create_or_check",
+    "folders_of",
 ]
 
 SCHEMA_VERSION = 1
@@ -91,6 +92,25 @@ def check_file(path: Path) -> None:
     Raises:
         ConfigurationError: names the path and what is needed.
     """
+    try:
+        _check_place(path)
+        for folder in folders_of(path):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise ConfigurationError(
+                    f"the hub file {path} needs its folder {folder} to be writable by this process"
+                )
+    except OSError as error:
+        raise ConfigurationError(
+            f"the hub file {path} cannot be reached ({error.strerror}); name one in a folder this process may use"
+        ) from error
+
+
+def folders_of(path: Path) -> tuple[Path, Path]:
+    """Return the folders beside a hub's file: locks and payloads."""
+    return path.with_name(f"{path.name}-locks"), path.with_name(f"{path.name}-payloads")
+
+
+def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
         raise ConfigurationError(
             f"the hub file {path} needs an existing folder {path.parent}; create it first"
@@ -103,14 +123,9 @@ def check_file(path: Path) -> None:
         raise ConfigurationError(
             f"the hub file {path} is not a file; name a file to create or an existing hub"
         )
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
-    except OSError as error:
-        raise ConfigurationError(f"the hub file {path} cannot be read: {error.strerror}") from error
-    if not head:
-        return
-    if not head.startswith(_MAGIC):
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
+    if head and not head.startswith(_MAGIC):
         raise ConfigurationError(f"{path} is not a task hub, nor any SQLite file; name another one")
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
         raise ConfigurationError(f"the hub file {path} and its folder must be writable by this process")
