@@ -1,4 +1,4 @@
-"""What a partition sends when queues and store have no transaction in common: everything, in order, confirmed by number."""
+"""What a partition sends when queues and store share no transaction: everything, in order, confirmed by number."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections import Counter
 __all__ = ["WHERE", "fault_table"]
 
 WHERE: dict[str, str] = {
-    "F1": "crash before a commit: crashes, mixed and nine more profiles; every port call in test_every_crash",
+    "F1": "crash before a commit: crashes, mixed and others; every port call in test_every_crash",
     "F2": "crash after a commit, before its sends: as F1",
     "F3": "k of n messages sent, with and without a crash: crashes, sends, duplicates, partings, tight",
     "F4": "crash between send and completion: crashes, settles, sends",
