@@ -90,6 +90,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """Live orchestrators a worker keeps, over all its partitions."""
     sweep_s: float = 600.0
     """How often the owner looks for overdue starts and timers, and lets go of its session."""
+    orphan_collect_s: float = 3600.0
+    """How often the owner looks for spilled values that nobody refers to."""
+    orphan_age_s: float = 24 * 3600.0
+    """How old such a value must be before it is deleted: longer than any commit or start may take."""
     timer_grace_s: float = 30.0
     """How long overdue a timer must be before the sweep applies it itself."""
     timer_cancel_s_min: float = 3600.0

@@ -18,6 +18,7 @@ from durabletask_azure.core.state import fold
 from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.loader import UnreadableRowError
+from durabletask_azure.engine.orphans import collect_orphans
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.errors import TaskHubError
 from durabletask_azure.ports import Delivery, InstanceFilter, InstancePage
@@ -137,6 +138,15 @@ class Recovery:
             if token is None:
                 break
         await self._bury(now)
+
+    async def keep_collecting(self) -> None:
+        """Collect orphaned values at intervals; what fails is tried again at the next."""
+        while self._owner.is_alive():
+            await self._ports.clock.sleep(self._settings.orphan_collect_s)
+            try:
+                await collect_orphans(self._ports, self._owner.partition, self._settings.orphan_age_s)
+            except TaskHubError as error:
+                _log.warning("%s: orphaned values are left for later: %s", self._owner.name, error)
 
     async def _page(self, where: InstanceFilter, token: str | None) -> InstancePage:
         return await self._patiently(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from durabletask_azure.adapters.local import open_local
@@ -323,6 +324,20 @@ async def test_b156_only_values_nobody_refers_to_are_collected(one_partition: Hu
     assert await names(ports) == kept
 
 
+async def test_b156_a_worker_collects_orphans_by_itself(one_partition: HubPorts) -> None:
+    ports = one_partition
+    await ports.store.insert_instance(0, instance("alive", execution_id="e2", due_at=None))
+    kept = await put(ports, "alive", "e2", "current")
+    await put(ports, "gone", "e1", "gone")
+    worker = engine(ports, settings=msgspec.structs.replace(QUICK, orphan_collect_s=0.05, orphan_age_s=1e-6))
+
+    await worker.start()
+    async with asyncio.timeout(20):
+        while await names(ports) != {kept}:
+            await ports.clock.sleep(0.01)
+    await worker.stop()
+
+
 # ---------------------------------------------------------------- repair
 
 
@@ -365,11 +380,11 @@ async def test_f35_repair_sends_again_what_living_instances_wait_for(one_partiti
 # ---------------------------------------------------------------- the whole worker
 
 
-def engine(ports: HubPorts, **options: Any) -> Engine:
+def engine(ports: HubPorts, settings: Settings = QUICK, **options: Any) -> Engine:
     return Engine(
         ports,
         Registry(),
-        QUICK,
+        settings,
         RuntimeOptions(),
         executor=InlineExecutor(),
         worker_id="w",

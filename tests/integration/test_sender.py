@@ -40,7 +40,9 @@ async def test_a_commit_of_many_messages_is_sent_whole_and_in_order() -> None:
     ports = open_local(None, partitions=2)
     sender = _sender(ports)
 
-    sender.add(1, [*(_event(number, 0) for number in range(1_200)), *(_task(number) for number in range(1_200))])
+    sender.add(
+        1, [*(_event(number, 0) for number in range(1_200)), *(_task(number) for number in range(1_200))]
+    )
     sender.end(1)
     await sender.flush()
 
