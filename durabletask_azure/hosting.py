@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
@@ -70,8 +70,9 @@ class EngineThread:
         """
         if self.is_forked:
             raise ConfigurationError(
-                f"this task hub was opened by process {self._pid}; open it again in process {os.getpid()}:"
-                " threads and locks do not survive a fork"
+                f"this task hub was opened by process {self._pid}, of which process {os.getpid()} was forked; open it"
+                " only after the fork, or start processes with multiprocessing's 'spawn': threads and locks do not"
+                " survive a fork"
             )
         with self._lock:
             loop = self._started()
@@ -260,8 +261,15 @@ def _close_quietly(thread: EngineThread, ports: HubPorts, tenants: dict[object, 
             await close()
 
         # RuntimeError: once the interpreter is ending no new work is taken by thread pools; the files close with it.
-        with contextlib.suppress(
-            ConfigurationError, concurrent.futures.CancelledError, TimeoutError, RuntimeError
-        ):
-            thread.submit(close_ports).result(_JOIN_S)
+        try:
+            with contextlib.suppress(
+                ConfigurationError, concurrent.futures.CancelledError, TimeoutError, RuntimeError
+            ):
+                thread.submit(close_ports).result(_JOIN_S)
+        except TaskHubError as error:
+            # Such as a full disk: tasks stay marked as taken until others see that this process let go of the hub.
+            _log.warning("the task hub was closed, but could not give everything back: %s", error)
+        finally:
+            thread.close()
+        return
     thread.close()

@@ -31,6 +31,7 @@ from durabletask_azure.errors import (
     ArgumentTypeError,
     ConfigurationError,
     OrchestratorNotRegisteredError,
+    TaskHubError,
     WorkerStateError,
 )
 from durabletask_azure.hosting import EngineThread, HubHost, checked_host, checked_logger
@@ -235,6 +236,9 @@ class TaskHubWorker:
             try:
                 self._hub.run(engine.start)
             except BaseException:
+                # Ctrl-C while waiting: the engine may have started all the same, and nobody else knows of it.
+                with contextlib.suppress(ConfigurationError, TaskHubError):
+                    self._hub.run(lambda: engine.stop(0.0))
                 self._end_activity_thread()
                 raise
             self._engine = engine

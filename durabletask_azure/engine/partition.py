@@ -125,7 +125,6 @@ class PartitionOwner:
             self._receiver = self.spawn(self._receive())
             self.spawn(self._renew())
             self.spawn(self.recovery.keep_sweeping())
-            self.spawn(self.recovery.keep_collecting())
             await self._turns()
             if self._releasing and self._alive:
                 await self._hand_over()

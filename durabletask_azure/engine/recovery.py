@@ -110,16 +110,20 @@ class Recovery:
     # ------------------------------------------------------------------ sweep
 
     async def keep_sweeping(self) -> None:
-        """Sweep at intervals, and retry instances whose code was not here."""
-        clock = self._ports.clock
-        every = min(self._settings.sweep_s, self._settings.unregistered_retry_s)
-        waited = 0.0
+        """Sweep and collect orphans at intervals, and retry instances whose code was not here."""
+        settings, clock = self._settings, self._ports.clock
+        every = min(settings.sweep_s, settings.unregistered_retry_s, settings.orphan_collect_s)
+        waited = uncollected = 0.0
         while self._owner.is_alive():
             await clock.sleep(every)
             waited += every
+            uncollected += every
             for instance_id in list(self._codeless):
                 self._owner.inbox.nudge(instance_id)
-            if waited >= self._settings.sweep_s:
+            if uncollected >= settings.orphan_collect_s:
+                uncollected = 0.0
+                await self._collect()
+            if waited >= settings.sweep_s:
                 waited = 0.0
                 self._owner.committer.forget_inherited()
                 await self.sweep()
@@ -139,14 +143,12 @@ class Recovery:
                 break
         await self._bury(now)
 
-    async def keep_collecting(self) -> None:
-        """Collect orphaned values at intervals; what fails is tried again at the next."""
-        while self._owner.is_alive():
-            await self._ports.clock.sleep(self._settings.orphan_collect_s)
-            try:
-                await collect_orphans(self._ports, self._owner.partition, self._settings.orphan_age_s)
-            except TaskHubError as error:
-                _log.warning("%s: orphaned values are left for later: %s", self._owner.name, error)
+    async def _collect(self) -> None:
+        """Collect orphaned values; what fails is tried again at the next interval."""
+        try:
+            await collect_orphans(self._ports, self._owner.partition, self._settings.orphan_age_s)
+        except TaskHubError as error:
+            _log.warning("%s: orphaned values are left for later: %s", self._owner.name, error)
 
     async def _page(self, where: InstanceFilter, token: str | None) -> InstancePage:
         return await self._patiently(

@@ -22,6 +22,7 @@ from durabletask_azure.adapters.local.liveness import Locks
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
 from durabletask_azure.core.messages import ActivityTask, ToActivities, ToPartition, decode_task
+from durabletask_azure.errors import HubUnavailableError
 from durabletask_azure.ports import ActivityDelivery, DeadLetter
 
 __all__ = ["LocalActivityQueue"]
@@ -73,6 +74,7 @@ class LocalActivityQueue:
         self._lock_s = lock_s
         self._checked_at = float("-inf")
         self._interrupts = 0
+        self._owed: list[tuple[str, int, str]] = []
         self._closed = False
 
     async def send(self, tasks: Sequence[ToActivities]) -> None:
@@ -85,6 +87,8 @@ class LocalActivityQueue:
         interrupts = self._interrupts
         while not self._closed and interrupts == self._interrupts:
             seen = self._bell.count(ACTIVITIES)
+            if self._owed:
+                await self._give_back()
             if self._any_free():
                 rows = await self._committer.submit(
                     lambda transaction: self._take(transaction, count_max), durable=False
@@ -151,7 +155,13 @@ class LocalActivityQueue:
 
     async def abandon(self, deliveries: Sequence[ActivityDelivery]) -> None:
         process = self._locks.process
-        given = [(_GIVEN_BACK, place_of(delivery.token), process) for delivery in deliveries]
+        # Noted until it is done: a living process's locks never run out, so with a full disk these would stay taken.
+        self._owed += [(_GIVEN_BACK, place_of(delivery.token), process) for delivery in deliveries]
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        # Each is in one attempt only: a second one could free what this process has taken again.
+        given, self._owed = self._owed, []
 
         def work(transaction: Transaction) -> None:
             transaction.executemany("UPDATE tasks SET locked_by = ? WHERE seq = ? AND locked_by = ?", given)
@@ -159,7 +169,11 @@ class LocalActivityQueue:
             transaction.execute(_FREE_ALL, (_GIVEN_BACK,))
             transaction.topics.append(ACTIVITIES)
 
-        await self._committer.submit(work, durable=False)
+        try:
+            await self._committer.submit(work, durable=False)
+        except HubUnavailableError:
+            self._owed += given
+            raise
 
     async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
         place = place_of(delivery.token)

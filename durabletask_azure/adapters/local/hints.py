@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import os
+import secrets
 import socket
 import stat
 import tempfile
@@ -28,7 +28,6 @@ _NAMES_BYTES_MAX = 4_096
 _DATAGRAM_BYTES_MAX = 65_536
 _PATH_BYTES_MAX = 100
 _BIND_TRIES = 5
-_numbers = itertools.count()
 
 
 class _Hint(msgspec.Struct, array_like=True):
@@ -71,10 +70,10 @@ class SocketNeighbours:
         """
         self._folder = folder
         self._bell = bell
-        self._own = folder / f"{os.getpid()}-{next(_numbers)}.sock"
+        # Not the process's number: two containers that share the folder may have the same.
+        self._own = folder / f"{secrets.token_hex(8)}.sock"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            self._own.unlink(missing_ok=True)
             self._socket.bind(str(self._own))
             self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         except BaseException:
@@ -83,7 +82,7 @@ class SocketNeighbours:
         self._sender.setblocking(False)
         self._seen_at = -1
         self._others: list[str] = []
-        self._kept: dict[str, set[Topic]] = {}
+        self._kept: dict[str, _Hint] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._listen, name="durabletask-hub-hints", daemon=True)
         self._thread.start()
@@ -97,13 +96,13 @@ class SocketNeighbours:
         if not self._others:
             self._kept.clear()
             return
-        told = set(topics)
-        data = _encode(_hint(told)) if told else b""
+        told = _hint(set(topics))
+        data = _encode(told) if told.numbers or told.instances != [] else b""
         for other in self._others:
             kept = self._kept.pop(other, None)
             if kept is not None:
-                kept.update(told)
-                self._send(other, _encode(_hint(kept)), kept)
+                joined = _joined(kept, told)
+                self._send(other, _encode(joined), joined)
             elif data:
                 self._send(other, data, told)
 
@@ -122,11 +121,11 @@ class SocketNeighbours:
         self._others = [str(self._folder / name) for name in names if name.endswith(".sock") and name != own]
         self._kept = {other: kept for other, kept in self._kept.items() if other in self._others}
 
-    def _send(self, other: str, data: bytes, topics: set[Topic]) -> None:
+    def _send(self, other: str, data: bytes, hint: _Hint) -> None:
         try:
             self._sender.sendto(data, other)
         except BlockingIOError:
-            self._kept[other] = set(topics)
+            self._kept[other] = hint
         except (ConnectionRefusedError, FileNotFoundError):
             # Its process is dead.
             with contextlib.suppress(OSError):
@@ -160,9 +159,11 @@ class SocketNeighbours:
     def close(self) -> None:
         """Stop listening and remove the socket. Blocks for a moment."""
         self._closed = True
+        # Either wakes the listener: the socket may have lost its name, to whoever cleaned the temporary folder.
         with contextlib.suppress(OSError):
-            self._sender.setblocking(True)
             self._sender.sendto(b"", str(self._own))
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(timeout=1.0)
         with contextlib.suppress(OSError):
             self._own.unlink()
@@ -194,6 +195,14 @@ def open_neighbours(hub: Path, bell: Bell) -> SocketNeighbours | NoNeighbours:
         except OSError:
             break
     return NoNeighbours()
+
+
+def _joined(one: _Hint, other: _Hint) -> _Hint:
+    """Return one hint for two; it stays small, however long a process stands still."""
+    numbers = {*one.numbers, *other.numbers}
+    if one.instances is None or other.instances is None:
+        return _Hint([*numbers], None)
+    return _hint({*numbers, *one.instances, *other.instances})
 
 
 def _hint(topics: Iterable[Topic]) -> _Hint:

@@ -45,6 +45,32 @@ _POLL_S = 0.5
 _POLL_WITHOUT_HINTS_S = 0.05
 
 
+class _Opening:
+    """Notes that this process has a hub file open, so that a fork of it does not open the file a second time.
+
+    SQLite's locks on a file belong to the process, its account of them is memory: in a fork that account claims locks
+    which the fork does not have, and the next process to close the hub would delete the log the fork commits to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pid = os.getpid()
+        for other in list(_openings):
+            if other.path == path and other.pid != self.pid:
+                raise ConfigurationError(
+                    f"the hub file {path} is open in process {other.pid}, of which this process was forked; open it"
+                    " only after the fork, or start processes with multiprocessing's 'spawn'"
+                )
+        _openings.add(self)
+
+    def close(self) -> None:
+        _openings.discard(self)
+
+
+_openings: set[_Opening] = set()
+"""The hub files that are open here, or were in the process this one was forked from."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStats:
     """How an open hub writes: SQLite's modes, transactions so far (durable ones waited for the disk), and requests."""
@@ -67,6 +93,7 @@ class _Parts:
     neighbours: SocketNeighbours | NoNeighbours
     payloads: FilePayloads | MemoryPayloads
     writer: sqlite3.Connection
+    opening: _Opening | None
 
 
 class LocalHub:
@@ -159,6 +186,8 @@ class LocalHub:
         parts.reader.close()
         parts.writer.close()
         parts.locks.close()
+        if parts.opening is not None:
+            parts.opening.close()
 
 
 def open_local(
@@ -213,15 +242,24 @@ def _open_memory(partitions: int | None) -> _Parts:
         neighbours=NoNeighbours(),
         payloads=MemoryPayloads(),
         writer=connection,
+        opening=None,
     )
 
 
-def _open_file(path: Path, partitions: int | None, synchronous: str) -> _Parts:
-    check_file(path)
+def _open_file(given: Path, partitions: int | None, synchronous: str) -> _Parts:
+    check_file(given)
+    # One hub, one set of locks: by whatever link it was opened, and wherever this process changes its folder to.
+    path = Path(os.path.realpath(given))
+    is_new = not path.exists()
     with contextlib.ExitStack() as undo:
+        opening = _Opening(path)
+        undo.callback(opening.close)
         try:
             writer = connect(str(path), synchronous)
             undo.callback(writer.close)
+            if is_new:
+                # For this user only, as its two folders are; SQLite gives the files beside it the same mode.
+                path.chmod(0o600)
             info = create_or_check(writer, str(path), partitions)
             reader = connect(str(path), synchronous)
             undo.callback(reader.close)
@@ -260,4 +298,5 @@ def _open_file(path: Path, partitions: int | None, synchronous: str) -> _Parts:
         neighbours=neighbours,
         payloads=payloads,
         writer=writer,
+        opening=opening,
     )

@@ -17,6 +17,8 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
+from durabletask_azure.errors import HubUnavailableError
+
 __all__ = ["FileLocks", "HeldLock", "Locks", "Mark", "MemoryLocks"]
 
 _MARK = struct.Struct("<qqq")
@@ -47,7 +49,11 @@ class Locks(Protocol):
     """This open hub's own name, under which it is seen as alive by all others."""
 
     def hold(self, partition: int) -> HeldLock | None:
-        """Return the lock of a partition, or ``None`` while somebody holds it."""
+        """Return the lock of a partition, or ``None`` while somebody holds it.
+
+        Raises:
+            HubUnavailableError: it cannot be found out.
+        """
         ...
 
     def is_dead(self, process: str) -> bool:
@@ -104,8 +110,15 @@ class FileLocks:
             lock.acquire(blocking=False)
         except Timeout:
             return None
+        except OSError as error:
+            raise HubUnavailableError(
+                f"the lock of partition {partition} cannot be tried: {error}"
+            ) from error
         try:
             return _MarkedFileLock(lock, self._folder / f"{name}.mark")
+        except OSError as error:  # the disk is full, or no more files may be opened
+            lock.release()
+            raise HubUnavailableError(f"the mark of partition {partition} cannot be made: {error}") from error
         except BaseException:
             lock.release()
             raise
@@ -119,7 +132,7 @@ class FileLocks:
         lock = _lock(path)
         try:
             lock.acquire(blocking=False)
-        except Timeout:
+        except OSError:  # held (a Timeout is one, too), or it cannot be known: then nobody is declared dead
             return False
         # Names are never used again, so the file can go.
         with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ message was taken in, made strictly increasing by SQLite's own record of the hig
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -32,7 +33,6 @@ SCHEMA_VERSION = 1
 PARTITIONS_DEFAULT = 4
 BUSY_TIMEOUT_MS = 10_000
 _APPLICATION_ID = 0x64746168  # "dtah"
-_MAGIC = b"SQLite format 3\0"
 _SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 
 _TABLES = (
@@ -123,10 +123,10 @@ def _check_place(path: Path) -> None:
         raise ConfigurationError(
             f"the hub file {path} is not a file; name a file to create or an existing hub"
         )
-    with path.open("rb") as file:
-        head = file.read(len(_MAGIC))
-    if head and not head.startswith(_MAGIC):
-        raise ConfigurationError(f"{path} is not a task hub, nor any SQLite file; name another one")
+    # It is not opened here: closing any descriptor of the file drops the locks SQLite holds on it elsewhere in this
+    # process; the next process to close the hub would take itself for the last, and delete the log still in use here.
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
         raise ConfigurationError(f"the hub file {path} and its folder must be writable by this process")
 
@@ -203,7 +203,14 @@ def _create(connection: sqlite3.Connection, partitions: int) -> HubInfo:
 
 
 def _info(connection: sqlite3.Connection, where: str) -> HubInfo | None:
-    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    try:
+        application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise ConfigurationError(
+            f"{where} is not a task hub, nor any SQLite file; name another one"
+        ) from error
     if application != _APPLICATION_ID:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application or tables:

@@ -237,8 +237,13 @@ class LocalChangeSignal:
 
     async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
         waiter = self._bell.attend(instance_id)
-        # What changed between the caller's look and now has rung already.
-        if self._store.changed_since_read(partition, instance_id):
+        try:
+            # What changed between the caller's look and now has rung already.
+            changed = self._store.changed_since_read(partition, instance_id)
+        except BaseException:
+            self._bell.leave(instance_id, waiter)
+            raise
+        if changed:
             self._bell.leave(instance_id, waiter)
             return
         await self._bell.until(instance_id, waiter, timeout_s)
