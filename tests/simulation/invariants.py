@@ -19,6 +19,7 @@ from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     EventRaisedEvent,
     EventSentEvent,
+    ExecutionCompletedEvent,
     ExecutionResumedEvent,
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
@@ -36,6 +37,7 @@ from durabletask_azure.core.history import (
 from durabletask_azure.core.messages import Message
 from durabletask_azure.core.payloads import BlobRef, Payload
 from durabletask_azure.core.rows import InstanceRow, PutInstance
+from durabletask_azure.engine.dead_letters import POISON_MESSAGE
 from tests.simulation.chronicle import Chronicle, Story
 from tests.simulation.fakes.queue_ports import read_pack
 from tests.simulation.fakes.table import ClientWrite
@@ -197,19 +199,26 @@ def _times(story: Story) -> Iterator[str]:
                 now = max(now, timestamp)
             case ExecutionStartedEvent(scheduled_start=due) if due is not None:
                 if entry.at < due and entry.event.generation == 0:
-                    # One that is terminated before it is due has a start in its history, and no code of it ran.
+                    # One that is ended before it is due has a start in its history, and no code of it ran.
                     done = story.completed
-                    if done is None or (done.commit, done.status) != (entry.event.commit, "TERMINATED"):
+                    if done is None or done.commit != entry.event.commit or not _is_ended_from_outside(done):
                         yield f"T: started {due - entry.at} early"
             case _:
                 pass
 
 
+def _is_ended_from_outside(done: ExecutionCompletedEvent) -> bool:
+    """Whether an instance was terminated, or failed because of a message to it that was put aside."""
+    poisoned = isinstance(done.failure, FailureDetails) and done.failure.error_type == POISON_MESSAGE
+    return done.status == "TERMINATED" or poisoned
+
+
 def _events_once(chronicle: Chronicle) -> Iterator[str]:
     """E: the id of an external or management event is applied once, over all executions of an instance.
 
-    An order (suspend, resume) that reached an execution in the very turn it ended by continue-as-new is written down
-    there and, since that execution never saw it, again with the start of the next one: that is one application.
+    An order (suspend, resume) that an execution never saw, because it ended by continue-as-new before its turn came, is
+    written down there and again with the start of the next one: that is one application. It is one of the last turn's,
+    or one the execution was itself handed with its start and did not come to in its only turn.
     """
     applied: set[tuple[str, str]] = set()
     unseen: dict[str, set[str]] = {}
@@ -242,10 +251,15 @@ def _events_once(chronicle: Chronicle) -> Iterator[str]:
 
 def _orders_of_the_last_turn(story: Story) -> set[str]:
     orders: set[str] = set()
+    turns = 0
+    began = story.started
     for entry in story.entries:
         match entry.event:
             case OrchestratorStartedEvent():
-                orders.clear()
+                turns += 1
+                # an execution that follows another is written down first and runs, all of it, in the turn after
+                if turns > 2 or began is None or not began.generation:
+                    orders.clear()
             case ExecutionSuspendedEvent(source_id=source) | ExecutionResumedEvent(source_id=source):
                 orders.add(source)
             case _:

@@ -174,6 +174,7 @@ def summarise(reports: Iterator[Report], mutant: str | None, failures_max: int =
         if failed >= failures_max:
             break
     seconds = time.perf_counter() - began
-    print(f"{runs} seeds, {failed} failed {dict(letters) or ''}; {runs / seconds * 60:.0f} seeds per minute")
+    pace = f"; {runs / seconds * 60:.0f} seeds per minute" if runs > 1 else ""
+    print(f"{runs} seeds, {failed} failed {dict(letters) or ''}{pace}")
     print(fault_table(counts), flush=True)
     return failed

@@ -117,7 +117,10 @@ def _recoverable(case: Case, random: Random) -> Case:
 
 
 def _overtaken(case: Case, random: Random) -> Case:
-    """Events come before the start of their instance, or with it; so do terminations."""
+    """Events come before the start of their instance, or with it; so do terminations.
+
+    So an instance may have ended before a slower client starts its id, which is allowed: there are no rivals here.
+    """
     starts = {action.instance: action.at for action in case.client if isinstance(action, Start)}
 
     def change(action: ClientAction) -> ClientAction:
@@ -127,7 +130,7 @@ def _overtaken(case: Case, random: Random) -> Case:
         return msgspec.structs.replace(action, at=at, ahead=True)
 
     later = tuple(
-        msgspec.structs.replace(action, at=action.at + 8.0) if isinstance(action, Start) else action
+        msgspec.structs.replace(action, at=action.at + 8.0, rivals=1) if isinstance(action, Start) else action
         for action in case.client
     )
     return msgspec.structs.replace(case, client=tuple(change(action) for action in later))
@@ -193,13 +196,40 @@ def _parting(case: Case, random: Random) -> Case:
 
 
 def _deadly(case: Case, random: Random) -> Case:
-    """One more instance, whose code, or whose activity, ends its worker every time."""
+    """One more instance, whose code, or whose activity, ends its worker every time.
+
+    No other activity runs for long: one that is always caught by the end of its worker uses up its own deliveries, and
+    fails visibly (docs/reliability.md, known limits).
+    """
+    case = msgspec.structs.replace(case, programs=tuple(_hurried(program) for program in case.programs))
     deadly: Step = Kill(site=900) if random.random() < 0.5 else Call(site=901, arg=1, kills=True)
     style = random.choice(("async", "generator"))
     steps: tuple[Step, ...] = (Call(site=902, arg=2), deadly) if random.random() < 0.5 else (deadly,)
     programs = (*case.programs, Program(steps=steps, style=style))
     start = Start(at=round(random.uniform(0, 20), 2), instance="k0", program=len(case.programs))
     return msgspec.structs.replace(case, programs=programs, client=(*case.client, start))
+
+
+def _hurried(program: Program) -> Program:
+    def hurried(call: Call) -> Call:
+        return msgspec.structs.replace(call, cost_ms=min(call.cost_ms, 3_000))
+
+    def hurry(step: Step) -> Step:
+        match step:
+            case Call():
+                return hurried(step)
+            case FanOut():
+                return msgspec.structs.replace(step, calls=tuple(hurried(call) for call in step.calls))
+            case Parallel():
+                branches = tuple(
+                    tuple(hurried(part) if isinstance(part, Call) else part for part in branch)
+                    for branch in step.branches
+                )
+                return msgspec.structs.replace(step, branches=branches)
+            case _:
+                return step
+
+    return msgspec.structs.replace(program, steps=tuple(hurry(step) for step in program.steps))
 
 
 VARIANTS: dict[str, Callable[[Case, Random], Case]] = {
