@@ -211,7 +211,7 @@ class TaskHubClient:
         timeout: timedelta | None = None,
     ) -> PurgeInstancesResult:
         """Remove all ended instances created from a time on and before another, of some statuses; ``is_complete`` is
-        false if ``timeout`` ended it."""
+        false if ``timeout`` ended it or no worker confirmed a purge in time."""
         return self._hub.run(
             self._calls.purge_by(
                 created_time_from=created_time_from,
@@ -406,7 +406,7 @@ class AsyncTaskHubClient:
         timeout: timedelta | None = None,
     ) -> PurgeInstancesResult:
         """Remove all ended instances created from a time on and before another, of some statuses; ``is_complete`` is
-        false if ``timeout`` ended it."""
+        false if ``timeout`` ended it or no worker confirmed a purge in time."""
         return await self._hub.arun(
             self._calls.purge_by(
                 created_time_from=created_time_from,

@@ -12,19 +12,22 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from datetime import datetime
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
 from durabletask_azure.core.messages import ActivityTask, ToPartition
-from durabletask_azure.core.outbox import to_instance
-from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import BlobRef, Payload, PayloadWriter
 from durabletask_azure.core.record import store_failure
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.engine.activity_work import ActivityWork, describe
+from durabletask_azure.engine.activity_work import (
+    ActivityWork,
+    describe,
+    describe_briefly,
+    task_ended,
+    task_failed,
+)
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
@@ -33,7 +36,6 @@ from durabletask_azure.errors import (
     PartitionLostError,
     PayloadMissingError,
     PayloadTooLargeError,
-    TaskHubError,
 )
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from durabletask_azure.settings import Settings
@@ -45,17 +47,6 @@ DELIVERIES_EXHAUSTED = "ActivityDeliveriesExhausted"
 
 _RECEIVE_WAIT_S = 1.0
 _log = logging.getLogger("durabletask_azure.engine.activities")
-
-
-def task_failed(task: ActivityTask, failure: FailureDetails, *, at: datetime, partitions: int) -> ToPartition:
-    """Return the message that ends ``task`` with ``failure``, a small one."""
-    return to_instance(
-        task.instance_id,
-        TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=failure),
-        message_id=stable_id(task.id, "done"),
-        partitions=partitions,
-        execution_id=task.execution_id,
-    )
 
 
 class _Entry:
@@ -229,18 +220,24 @@ class ActivityLoop:
             self._held.append(entry)
 
     async def _put_aside(self, entry: _Entry) -> None:
-        """Dead-letter a task that cannot be read."""
+        """Dead-letter a task that cannot be read, or leave that to the queue: it counts what is given back."""
         delivery = entry.delivery
         reason = delivery.error or "not an activity task"
         _log.error("activity task %s cannot be read and is put aside: %s", delivery.id, reason)
-        await patiently(
-            self._ports.clock,
-            self._settings,
-            "putting a task aside",
-            lambda: self._ports.activities.dead_letter(delivery, "undecodable", reason),
-            keep_going=self._is_open,
-        )
-        self._counters.dead_lettered += 1
+        try:
+            await patiently(
+                self._ports.clock,
+                self._settings,
+                "putting a task aside",
+                lambda: self._ports.activities.dead_letter(delivery, "undecodable", reason),
+                keep_going=self._is_open,
+            )
+            self._counters.dead_lettered += 1
+        except PartitionLostError:  # patience ended with the loop
+            return
+        except Exception:
+            _log.exception("activity task %s cannot be put aside", delivery.id)
+            await self._give_back([delivery])
         self._leave(entry)
 
     # ------------------------------------------------------------------ running
@@ -277,9 +274,12 @@ class ActivityLoop:
                 keep_going=self._is_open,
             )
             text = data.decode()
-        except (PayloadMissingError, UnicodeDecodeError) as error:
-            missing = PayloadMissingError(f"the input of activity {entry.task.name!r} is lost: {error}")
-            self._ended(entry, None, describe(missing, self._options))
+        except PartitionLostError:  # patience ended with the loop
+            return
+        except Exception as error:
+            if isinstance(error, (PayloadMissingError, UnicodeDecodeError)):
+                error = PayloadMissingError(f"the input of activity {entry.task.name!r} is lost: {error}")
+            self._ended(entry, None, describe(error, self._options))
             return
         self._counters.payloads_got += 1
         if not self._closed:
@@ -333,28 +333,29 @@ class ActivityLoop:
         else:
             stored = store_failure(failure, writer, **home)
             body = TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=stored)
-        message = to_instance(
-            task.instance_id,
-            body,
-            message_id=stable_id(task.id, "done"),
-            partitions=self._ports.info.partitions,
-            execution_id=task.execution_id,
-        )
+        message = task_ended(task, body, partitions=self._ports.info.partitions)
         if writer.uploads:
             self._spawn(self._upload(entry, writer.uploads, message))
         else:
             self._queue(entry, message)
 
     async def _upload(self, entry: _Entry, uploads: dict[str, bytes], message: ToPartition) -> None:
-        for name, data in uploads.items():
-            await patiently(
-                self._ports.clock,
-                self._settings,
-                f"writing {name}",
-                lambda name=name, data=data: self._ports.payloads.put(name, data),
-                keep_going=self._is_open,
-            )
-            self._counters.payloads_put += 1
+        try:
+            for name, data in uploads.items():
+                await patiently(
+                    self._ports.clock,
+                    self._settings,
+                    f"writing {name}",
+                    lambda name=name, data=data: self._ports.payloads.put(name, data),
+                    keep_going=self._is_open,
+                )
+                self._counters.payloads_put += 1
+        except PartitionLostError:  # patience ended with the loop
+            return
+        except Exception as error:
+            _log.exception("what came of activity %r (%s) cannot be stored", entry.task.name, entry.task.id)
+            at, partitions = self._ports.clock.now(), self._ports.info.partitions
+            message = task_failed(entry.task, describe_briefly(error), at=at, partitions=partitions)
         self._queue(entry, message)
 
     def _queue(self, entry: _Entry, message: ToPartition) -> None:
@@ -407,8 +408,8 @@ class ActivityLoop:
             return
         try:
             await self._ports.activities.abandon(deliveries)
-        except TaskHubError as error:
-            _log.warning("%d activity tasks stay locked until their locks expire: %s", len(deliveries), error)
+        except Exception as error:
+            _log.warning("%d activity tasks stay locked until their locks expire: %r", len(deliveries), error)
 
     # ------------------------------------------------------------------ locks
 

@@ -1,7 +1,8 @@
-"""One activity task being run: from the serialised input to the serialised result or the recorded failure.
+"""One activity task being run: from the serialised input to the recorded outcome and the message that tells it.
 
 Nothing user code does gets out of here: every exception, ``SystemExit`` and ``KeyboardInterrupt`` included, and a
-result that cannot be serialised become the failure of this task (B80, B122). Only being cancelled from outside does.
+result that cannot be serialised become the failure of this task (B80, B122). Only a cancellation does: whether it was
+the executor's own, or the task has failed of it, the executor knows.
 """
 
 from __future__ import annotations
@@ -9,17 +10,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from durabletask_azure.core.activity_context import ActivityContext
 from durabletask_azure.core.definitions import ActivityDefinition
-from durabletask_azure.core.failures import FailureDetails, describe_failure
-from durabletask_azure.core.messages import ActivityTask
+from durabletask_azure.core.failures import FailureDetails, describe_failure, qualified_name, truncate
+from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
+from durabletask_azure.core.messages import ActivityTask, ToPartition
+from durabletask_azure.core.outbox import to_instance
+from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.replay import RuntimeOptions
 
-__all__ = ["ActivityWork", "describe"]
+__all__ = ["ActivityWork", "describe", "describe_briefly", "task_ended", "task_failed"]
+
+_BRIEF_BYTES_MAX = 1_000
 
 
 class ActivityWork:
@@ -61,7 +68,7 @@ class ActivityWork:
                 return value
             self.result = self._options.codec.serialize(value)
         except BaseException as error:  # also SystemExit: user code must not end a thread of ours
-            self._fail(error)
+            self.fail(error)
         return None
 
     async def run_async(self, awaitable: Awaitable[Any] | None) -> None:
@@ -71,15 +78,14 @@ class ActivityWork:
             if inspect.isawaitable(value):
                 value = await value
             self.result = self._options.codec.serialize(value)
-        except GeneratorExit:
+        except (GeneratorExit, asyncio.CancelledError):
             raise
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            self._fail(error)
         except BaseException as error:  # also SystemExit: it would stop the event loop
-            self._fail(error)
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Record ``error`` as the failure of this task."""
+        self.failure = describe(error, self._options)
 
     def _call(self) -> Any:
         task = self._task
@@ -94,9 +100,6 @@ class ActivityWork:
         value = self._options.codec.deserialize(self._text, self._definition.input_type)
         return self._definition.fn(context, value)
 
-    def _fail(self, error: BaseException) -> None:
-        self.failure = describe(error, self._options)
-
 
 def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
     """Return the record of an error, with the user's own properties of it (B78, B81)."""
@@ -108,3 +111,28 @@ def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
         except Exception:  # what only describes an error must not hide it
             properties = None
     return describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+
+
+def describe_briefly(error: BaseException) -> FailureDetails:
+    """Return the record of an error that has room in a message whatever the settings: type and text only."""
+    message = truncate(str(error), _BRIEF_BYTES_MAX)
+    return FailureDetails(message=message, error_type=qualified_name(type(error)))
+
+
+def task_failed(task: ActivityTask, failure: FailureDetails, *, at: datetime, partitions: int) -> ToPartition:
+    """Return the message that ends ``task`` with ``failure``, a small one."""
+    body = TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=failure)
+    return task_ended(task, body, partitions=partitions)
+
+
+def task_ended(
+    task: ActivityTask, body: TaskCompletedEvent | TaskFailedEvent, *, partitions: int
+) -> ToPartition:
+    """Return the message that ends ``task``, of the same id each time."""
+    return to_instance(
+        task.instance_id,
+        body,
+        message_id=stable_id(task.id, "done"),
+        partitions=partitions,
+        execution_id=task.execution_id,
+    )

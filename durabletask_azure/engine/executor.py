@@ -2,7 +2,8 @@
 
 An executor takes units of work and hands each back, finished, on the loop it was opened on, many at a time: one wake-up
 of the loop per batch is what makes ten thousand small activities a second possible. It never looks into a unit:
-what came of it is the unit's own business, and ``Work.run`` and ``Work.run_async`` never raise.
+what came of it is the unit's own business. User code can cancel the task its unit runs in; such a unit has failed, and
+is handed back like any other (B122).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -34,7 +36,11 @@ class Work(Protocol):
         ...
 
     async def run_async(self, awaitable: Awaitable[Any] | None) -> None:
-        """Run an async activity, or what :meth:`run` returned, to its end. Raises only when it is cancelled."""
+        """Run an async activity, or what :meth:`run` returned, to its end. Raises only when cancelled or closed."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Take note that ``error``, not the executor, has ended :meth:`run_async`."""
         ...
 
 
@@ -105,25 +111,37 @@ class _LoopRunner:
         self._finished = finished
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._count = 0
+        self._is_cancelled = False
 
     def begin(self, entries: Sequence[Entry]) -> None:
         """Start units, each in a context of its own."""
         for work, awaitable in entries:
             self._count += 1
-            self._tasks[self._count] = self._loop.create_task(self._run(self._count, work, awaitable))
+            task = self._loop.create_task(self._run(self._count, work, awaitable))
+            self._tasks[self._count] = task
+            task.add_done_callback(partial(self._ended, self._count, work))
 
     async def _run(self, number: int, work: Work, awaitable: Awaitable[Any] | None) -> None:
+        if awaitable is None and not work.is_async:
+            awaitable = work.run()
+        if awaitable is not None or work.is_async:
+            await work.run_async(awaitable)
+        del self._tasks[number]
+        self._finished(work)
+
+    def _ended(self, number: int, work: Work, task: asyncio.Task[None]) -> None:
+        """Finish a unit whose task user code has ended, maybe before its first step."""
+        if self._tasks.pop(number, None) is None or self._is_cancelled:
+            return
         try:
-            if awaitable is None and not work.is_async:
-                awaitable = work.run()
-            if awaitable is not None or work.is_async:
-                await work.run_async(awaitable)
-            self._finished(work)
-        finally:
-            self._tasks.pop(number, None)
+            task.result()
+        except BaseException as error:  # in most cases CancelledError, which is no Exception
+            work.fail(error)
+        self._finished(work)
 
     async def cancel(self) -> None:
         """Cancel what runs and wait a moment for it to end."""
+        self._is_cancelled = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

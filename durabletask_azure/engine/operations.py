@@ -347,8 +347,9 @@ class ClientOperations:
                 await self._add_children(doomed)
             confirm_by = clock.monotonic() + _CONFIRM_S
             removed, all_gone = await self._purge(doomed, confirm_by if end is None else min(end, confirm_by))
-            gone += removed
-            complete = complete and all_gone
+            gone, complete = gone + removed, complete and all_gone
+            if not (removed or all_gone):  # nobody is there: every further page would be waited for in vain
+                break
         return gone, complete
 
     async def _purge(self, doomed: Sequence[InstanceRow], deadline: float) -> tuple[int, bool]:

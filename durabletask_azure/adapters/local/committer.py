@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from durabletask_azure.adapters.local.bell import Bell, Topic, wake
-from durabletask_azure.adapters.local.clock import wall_us
+from durabletask_azure.adapters.local.clock import HubClock
 from durabletask_azure.errors import CommitRefusedError, HubUnavailableError
 
-__all__ = ["Committer", "InlineCommitter", "Neighbours", "ThreadCommitter", "Transaction", "Work"]
+__all__ = ["Committer", "InlineCommitter", "Neighbours", "ThreadCommitter", "Transaction", "Work", "last_seq"]
 
 T = TypeVar("T")
 _REQUESTS_MAX = 1_000
@@ -84,6 +84,8 @@ class Neighbours(Protocol):
 class Committer(Protocol):
     """How the ports write."""
 
+    clock: HubClock
+    """The hub's time; each batch has it reach at least the newest message of any process."""
     commits: int
     durable_commits: int
     requests: int
@@ -98,14 +100,19 @@ class Committer(Protocol):
         ...
 
 
-def run_batch(connection: sqlite3.Connection, requests: Sequence[_Request]) -> None:
+def last_seq(connection: sqlite3.Connection) -> int:
+    """Return the place, and time, of the newest message there ever was; 0 if there was none."""
+    (last,) = connection.execute(
+        "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"
+    ).fetchone()
+    return last
+
+
+def run_batch(connection: sqlite3.Connection, requests: Sequence[_Request], clock: HubClock) -> None:
     """Run requests in one transaction; each is left with its answer or its error."""
     try:
         _begin(connection)
-        (last,) = connection.execute(
-            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"
-        ).fetchone()
-        transaction = Transaction(connection, max(wall_us(), last))
+        transaction = Transaction(connection, clock.now_us(last_seq(connection)))
         for request in requests:
             _run(transaction, request)
         connection.execute("COMMIT")
@@ -168,7 +175,10 @@ def _refusal(error: Exception) -> Exception:
 class InlineCommitter:
     """Commits in the caller's thread: for a hub in memory, where there is no disk to wait for."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: threading.Lock, bell: Bell) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, lock: threading.Lock, bell: Bell, clock: HubClock | None = None
+    ) -> None:
+        self.clock = HubClock() if clock is None else clock
         self._connection = connection
         self._lock = lock
         self._bell = bell
@@ -184,7 +194,7 @@ class InlineCommitter:
         with self._lock:
             if self._closed:
                 raise HubUnavailableError("the hub is closed")
-            run_batch(self._connection, (request,))
+            run_batch(self._connection, (request,), self.clock)
             self.commits += 1
             self.requests += 1
         wake(self._bell.ring(request.topics))
@@ -232,7 +242,9 @@ class ThreadCommitter:
         bell: Bell,
         neighbours: Neighbours,
         poll_s: float,
+        clock: HubClock,
     ) -> None:
+        self.clock = clock
         self._connection = connection
         self._connection.execute("PRAGMA busy_timeout=0")
         self._synchronous = synchronous
@@ -306,7 +318,7 @@ class ThreadCommitter:
             if mode != self._current:
                 self._connection.execute(f"PRAGMA synchronous={mode}")
                 self._current = mode
-            run_batch(self._connection, batch)
+            run_batch(self._connection, batch, self.clock)
         except sqlite3.Error as error:
             for request in batch:
                 request.error = request.error or HubUnavailableError(f"the hub's database failed: {error}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from durabletask_azure.adapters.local.clock import from_us, wall_us
+from durabletask_azure.adapters.local.clock import from_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.core.messages import ActivityTask, Message, decode_messages, decode_task
 from durabletask_azure.ports import DeadLetter
@@ -36,7 +36,7 @@ async def lock_letters(
     choose, lock = _TASKS if tasks else _MESSAGES
 
     def work(transaction: Transaction) -> list[tuple[Any, ...]]:
-        now_us = wall_us()
+        now_us = transaction.now_us
         chosen = transaction.execute(choose, (now_us, count_max)).fetchall()
         until = now_us + int(lock_s * 1e6)
         return [transaction.execute(lock, (until, seq)).fetchall()[0] for (seq,) in chosen]

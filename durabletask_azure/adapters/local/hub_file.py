@@ -18,8 +18,8 @@ from pathlib import Path
 
 from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell, wake
-from durabletask_azure.adapters.local.clock import SystemClock
-from durabletask_azure.adapters.local.committer import InlineCommitter, ThreadCommitter
+from durabletask_azure.adapters.local.clock import HubClock, SystemClock
+from durabletask_azure.adapters.local.committer import InlineCommitter, ThreadCommitter, last_seq
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
 from durabletask_azure.adapters.local.membership import LocalMembership
@@ -216,14 +216,20 @@ def open_hub(
     partitions: int | None = None,
     settings: Settings | None = None,
     synchronous: str = "FULL",
+    clock: HubClock | None = None,
 ) -> LocalHub:
-    """Open a hub as :func:`open_local` does, and return it with its statistics."""
+    """Open a hub as :func:`open_local` does, and return it with its statistics; ``clock`` keeps its time."""
     check_arguments(partitions, synchronous)
-    parts = _open_memory(partitions) if path is None else _open_file(Path(path), partitions, synchronous)
+    clock = HubClock() if clock is None else clock
+    parts = (
+        _open_memory(partitions, clock)
+        if path is None
+        else _open_file(Path(path), partitions, synchronous, clock)
+    )
     return LocalHub(parts, Settings() if settings is None else settings)
 
 
-def _open_memory(partitions: int | None) -> _Parts:
+def _open_memory(partitions: int | None, clock: HubClock) -> _Parts:
     connection = connect(":memory:", "OFF")
     try:
         info = create_or_check(connection, ":memory:", partitions)
@@ -238,15 +244,15 @@ def _open_memory(partitions: int | None) -> _Parts:
         bell=bell,
         locks=MemoryLocks(),
         reader=Reader(connection, lock),
-        committer=InlineCommitter(connection, lock, bell),
+        committer=InlineCommitter(connection, lock, bell, clock),
         neighbours=NoNeighbours(),
-        payloads=MemoryPayloads(),
+        payloads=MemoryPayloads(clock),
         writer=connection,
         opening=None,
     )
 
 
-def _open_file(given: Path, partitions: int | None, synchronous: str) -> _Parts:
+def _open_file(given: Path, partitions: int | None, synchronous: str, clock: HubClock) -> _Parts:
     check_file(given)
     # One hub, one set of locks: by whatever link it was opened, and wherever this process changes its folder to.
     path = Path(os.path.realpath(given))
@@ -261,6 +267,7 @@ def _open_file(given: Path, partitions: int | None, synchronous: str) -> _Parts:
                 # For this user only, as its two folders are; SQLite gives the files beside it the same mode.
                 path.chmod(0o600)
             info = create_or_check(writer, str(path), partitions)
+            clock.now_us(last_seq(writer))
             reader = connect(str(path), synchronous)
             undo.callback(reader.close)
             long_reader = connect(str(path), synchronous)
@@ -270,7 +277,7 @@ def _open_file(given: Path, partitions: int | None, synchronous: str) -> _Parts:
                 folder.mkdir(mode=0o700, exist_ok=True)
             locks = FileLocks(folders[0])
             undo.callback(locks.close)
-            payloads = FilePayloads(folders[1])
+            payloads = FilePayloads(folders[1], clock)
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(
                 f"the hub file {path} cannot be opened ({error}); it needs an SQLite file that this process may write,"
@@ -286,6 +293,7 @@ def _open_file(given: Path, partitions: int | None, synchronous: str) -> _Parts:
             bell=bell,
             neighbours=neighbours,
             poll_s=_POLL_S if isinstance(neighbours, SocketNeighbours) else _POLL_WITHOUT_HINTS_S,
+            clock=clock,
         )
         undo.pop_all()
     return _Parts(

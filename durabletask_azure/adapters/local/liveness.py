@@ -11,6 +11,7 @@ import contextlib
 import mmap
 import struct
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from durabletask_azure.errors import HubUnavailableError
 __all__ = ["FileLocks", "HeldLock", "Locks", "Mark", "MemoryLocks"]
 
 _MARK = struct.Struct("<qqq")
+_LEFT_BEHIND_S = 3600.0
 Mark = tuple[int, int, int]
 """How far a session's deliveries went: the last message's place; and of scheduled ones the last due time and place."""
 
@@ -93,7 +95,7 @@ class FileLocks:
     """Locks in a folder beside the hub's file."""
 
     def __init__(self, folder: Path) -> None:
-        """Announce this open hub as alive.
+        """Announce this open hub as alive, and remove what killed ones left behind.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -102,6 +104,15 @@ class FileLocks:
         self.process = uuid.uuid4().hex
         self._alive = _lock(self._path(self.process))
         self._alive.acquire(blocking=False)
+        self._remove_left_behind()
+
+    def _remove_left_behind(self) -> None:
+        """Remove the files of open hubs that were killed; most are in no row that would have anybody look at them."""
+        for path in self._folder.glob("w-*.lock"):
+            with contextlib.suppress(OSError):
+                # A younger one may be about to be locked by who has just made it.
+                if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
+                    self.is_dead(path.stem.removeprefix("w-"))
 
     def hold(self, partition: int) -> HeldLock | None:
         name = f"p{partition:03d}"

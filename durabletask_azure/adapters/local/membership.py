@@ -24,7 +24,8 @@ _decode = msgspec.json.Decoder(tuple[int, ...]).decode
 class LocalMembership:
     """The :class:`~durabletask_azure.ports.Membership` of an embedded hub.
 
-    Left out of :meth:`workers` is who is dead, and who has been silent for four heartbeats.
+    Left out of :meth:`workers` is who is dead, and who has been silent for four heartbeats, by the wall clock: that one
+    is the same in all processes, while one process may come to know the hub's time later than another.
     """
 
     def __init__(

@@ -15,10 +15,11 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from durabletask_azure.adapters.local.clock import HubClock, from_us
 from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PayloadMissingError
 
 __all__ = ["FilePayloads", "MemoryPayloads"]
@@ -45,12 +46,13 @@ def _check(name: str, size: int, data: bytes) -> bytes:
 class MemoryPayloads:
     """The :class:`~durabletask_azure.ports.PayloadStore` of a hub in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: HubClock) -> None:
+        self._clock = clock
         self._values: dict[str, tuple[bytes, datetime]] = {}
 
     async def put(self, name: str, data: bytes) -> None:
         _check_name(name)
-        self._values[name] = (data, datetime.now(UTC))
+        self._values[name] = (data, from_us(self._clock.now_us()))
 
     async def get(self, name: str, size: int) -> bytes:
         _check_name(name)
@@ -76,9 +78,10 @@ class MemoryPayloads:
 class FilePayloads:
     """The :class:`~durabletask_azure.ports.PayloadStore` of a hub on disk."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: HubClock) -> None:
         """Use ``folder``, which exists; unfinished files of processes that died are removed."""
         self._folder = folder
+        self._clock = clock
         self._unfinished = folder / ".unfinished"
         self._unfinished.mkdir(exist_ok=True)
         self._threads = ThreadPoolExecutor(_THREADS, "durabletask-hub-payloads")
@@ -155,6 +158,8 @@ class FilePayloads:
 
     def _names(self, prefix: str) -> list[tuple[str, datetime]]:
         found: list[tuple[str, datetime]] = []
+        # The files have the wall clock's times; in the hub's, one just written must not look old.
+        ahead = timedelta(microseconds=self._clock.ahead_us())
         # Only the folders a prefix reaches into are walked.
         whole = [part for part in prefix.split("/")[:-1] if part not in ("", ".", "..")]
         # Unlike a glob, a walk passes over folders that a delete removes under its feet.
@@ -164,7 +169,7 @@ class FilePayloads:
             if not name.startswith(prefix) or not _NAME.fullmatch(name):
                 continue
             try:
-                written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC) + ahead
             except FileNotFoundError:
                 continue
             found.append((name, written_at))

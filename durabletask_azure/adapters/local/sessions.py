@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from durabletask_azure.adapters.local.bell import Bell, wake
-from durabletask_azure.adapters.local.clock import from_us, wall_us
+from durabletask_azure.adapters.local.clock import from_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
 from durabletask_azure.adapters.local.liveness import HeldLock, Locks, Mark
@@ -37,7 +37,8 @@ _DUE = (
     " WHERE partition = ? AND visible_at IS NOT NULL AND visible_at <= ? ORDER BY visible_at, seq LIMIT ?"
 )
 _NEXT_DUE = (
-    "SELECT visible_at FROM messages INDEXED BY messages_due"
+    "SELECT visible_at, (SELECT seq FROM sqlite_sequence WHERE name = 'messages')"
+    " FROM messages INDEXED BY messages_due"
     " WHERE partition = ? AND visible_at IS NOT NULL AND visible_at > ? ORDER BY visible_at LIMIT 1"
 )
 _COUNT_READY = (
@@ -93,10 +94,11 @@ class LocalSession:
 
     async def receive(self, count_max: int, wait_s: float) -> Sequence[Delivery]:
         loop = asyncio.get_running_loop()
+        clock = self._committer.clock
         deadline = loop.time() + wait_s
         while not self._closed:
             seen = self._bell.count(self._partition)
-            now_us = wall_us()
+            now_us = clock.now_us()
             deliveries = self._take(count_max, now_us)
             if deliveries:
                 return deliveries
@@ -105,7 +107,9 @@ class LocalSession:
                 break
             due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
             if due is not None:
-                left_s = min(left_s, (due[0] - now_us) / 1e6 + 0.0002)
+                # Another process may know better how late it is.
+                visible_us, reached_us = due
+                left_s = min(left_s, max(0, visible_us - clock.now_us(reached_us)) / 1e6 + 0.0002)
             await self._bell.wait(self._partition, seen, left_s)
         return []
 

@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from durabletask_azure.adapters.local.bell import Bell
-from durabletask_azure.adapters.local.clock import from_us, to_us, wall_us
+from durabletask_azure.adapters.local.clock import from_us, to_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.queries import page_token, query_sql
 from durabletask_azure.adapters.local.reader import Reader
@@ -192,7 +192,7 @@ class LocalStore:
         return [decode_tombstone(body) for (body,) in found]
 
     async def server_time(self) -> datetime:
-        return from_us(wall_us())
+        return from_us(self._committer.clock.now_us())
 
     async def close(self) -> None:
         """The database is closed with the hub."""
