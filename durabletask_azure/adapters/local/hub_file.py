@@ -279,6 +279,10 @@ def _open_file(given: Path, partitions: int | None, synchronous: str, clock: Hub
             undo.callback(locks.close)
             payloads = FilePayloads(folders[1], clock)
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                raise ConfigurationError(
+                    f"{path} is not a task hub, nor any SQLite file; name another one"
+                ) from error
             raise ConfigurationError(
                 f"the hub file {path} cannot be opened ({error}); it needs an SQLite file that this process may write,"
                 " in a folder where it may create others"

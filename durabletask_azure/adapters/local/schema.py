@@ -203,14 +203,7 @@ def _create(connection: sqlite3.Connection, partitions: int) -> HubInfo:
 
 
 def _info(connection: sqlite3.Connection, where: str) -> HubInfo | None:
-    try:
-        application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
-            raise
-        raise ConfigurationError(
-            f"{where} is not a task hub, nor any SQLite file; name another one"
-        ) from error
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != _APPLICATION_ID:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application or tables:
