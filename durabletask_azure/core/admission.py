@@ -244,6 +244,7 @@ class Admission:
         tombstone = self.instance.tombstone
         if tombstone is not None and (
             (tombstone.parent is not None and tombstone.parent == started.parent)
+            or started.execution_id in tombstone.seen
             or any(past.execution_id == started.execution_id for past in tombstone.leftovers)
         ):
             self.drop(item, "the instance was purged")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["is_child_of", "purge"]
 
 _UNSENT_DELAY_S = 1.0
+_SEEN_MAX = 200
+"""Ids a tombstone keeps: the run's own start is among the oldest."""
 
 
 def purge(admission: Admission, item: Inbound, body: PurgeInstance) -> bool:
@@ -41,12 +43,14 @@ def purge(admission: Admission, item: Inbound, body: PurgeInstance) -> bool:
         admission.put_back(item, delay_s=_UNSENT_DELAY_S)
         return False
     leftovers = (*row.past, PastExecution(row.execution_id, instance.segments, row.commit))
+    seen = instance.state.seen_to_carry(admission.now, ctx.settings.seen_ids_s, dict(ctx.confirmed))
     tombstone = Tombstone(
         instance_id=instance.instance_id,
         execution_id=row.execution_id,
         expires_at=admission.now + timedelta(seconds=ctx.settings.tombstone_s),
         parent=row.parent,
         leftovers=leftovers,
+        seen=tuple(entry.id for entry in seen[:_SEEN_MAX]),
     )
     turn.main.append(DeleteInstance(instance.instance_id, ""))
     turn.main.append(PutTombstone(tombstone))

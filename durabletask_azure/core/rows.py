@@ -110,7 +110,8 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """What is left of a purged instance until ``expires_at``: late messages to it are dropped.
 
     ``leftovers`` are the executions whose segment rows are deleted after the purge's own transaction; whoever removes
-    the tombstone deletes them once more, in case a crash came between.
+    the tombstone deletes them once more, in case a crash came between. ``seen`` are ids the instance still remembered,
+    the oldest first: a late copy of the request that started its run is one of them.
     """
 
     instance_id: str
@@ -118,6 +119,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     parent: Parent | None = None
     leftovers: tuple[PastExecution, ...] = ()
+    seen: tuple[str, ...] = ()
 
 
 class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):

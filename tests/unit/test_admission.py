@@ -248,6 +248,18 @@ def test_a_purged_earlier_run_is_not_resurrected_either() -> None:
     assert bench.rows == {}
 
 
+def test_a_purged_run_whose_execution_was_trimmed_is_not_resurrected_either() -> None:
+    bench = Bench(quick, executions_kept=0)
+    first = bench.child_start("quick", execution="c1", parent=Parent("p", "px", 1))
+    bench.turn(first)
+    for number in (2, 3, 4):
+        bench.turn(bench.child_start("quick", execution=f"c{number}", parent=Parent("p", "px", number)))
+    assert "c1" not in {past.execution_id for past in bench.rows["i1"].past}
+    bench.turn(bench.purge())
+    assert bench.turn(first).is_empty
+    assert bench.rows == {}
+
+
 def test_a_tombstone_without_a_parent_stops_no_child() -> None:
     bench = Bench(quick)
     bench.tombstones["i1"] = Tombstone(instance_id="i1", execution_id="x0", expires_at=after(60))
