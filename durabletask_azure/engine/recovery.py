@@ -126,6 +126,7 @@ class Recovery:
             if waited >= settings.sweep_s:
                 waited = 0.0
                 self._owner.committer.forget_inherited()
+                await self._owner.committer.write_idle()
                 await self.sweep()
                 self.wants_session = True
 
