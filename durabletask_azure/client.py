@@ -1,6 +1,6 @@
-"""Starting, asking about and steering orchestrations: ``TaskHubClient`` and its async twin.
+"""Starting, asking about and steering orchestrations: ``TaskHubClient``; its async twin is in ``async_client.py``.
 
-Both are thin: ``calls.py`` checks and prepares each call, and the hub's thread runs it. Names, defaults and results are
+Both are thin: ``calls/`` checks and prepares each call, and the hub's thread runs it. Names, defaults and results are
 those of Microsoft's ``durabletask``; what goes beyond is said with the method. A client owns nothing: the hub is closed
 by whoever opened it.
 """
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from durabletask_azure import history
+from durabletask_azure.async_client import AsyncTaskHubClient
 from durabletask_azure.calls import ClientCalls
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.errors import OrchestrationFailedError
@@ -90,7 +91,7 @@ class TaskHubClient:
             ConfigurationError, ArgumentTypeError: an argument is not allowed; nothing was written.
         """
         return self._hub.run(
-            self._calls.schedule(
+            self._calls.steering.schedule(
                 orchestrator,
                 input=input,
                 instance_id=instance_id,
@@ -106,7 +107,7 @@ class TaskHubClient:
     ) -> OrchestrationState | None:
         """Return the state of an instance, ``None`` if there is no such instance; without ``fetch_payloads`` input and
         output are left out."""
-        return self._hub.run(self._calls.state(instance_id, fetch_payloads=fetch_payloads))
+        return self._hub.run(self._calls.reading.state(instance_id, fetch_payloads=fetch_payloads))
 
     def get_orchestration_history(
         self, instance_id: str, *, execution_id: str | None = None
@@ -116,7 +117,7 @@ class TaskHubClient:
         Raises:
             OrchestrationNotFoundError: there is no such instance or execution.
         """
-        return self._hub.run(self._calls.history(instance_id, execution_id=execution_id))
+        return self._hub.run(self._calls.reading.history(instance_id, execution_id=execution_id))
 
     def list_instance_ids(
         self,
@@ -129,7 +130,7 @@ class TaskHubClient:
         """Return a page of ids of ended instances, completed from a time on and before another; partition by partition,
         each in order of id. Raises ``ConfigurationError`` for a token that is not of this query."""
         return self._hub.run(
-            self._calls.list_ids(
+            self._calls.reading.list_ids(
                 runtime_status=runtime_status,
                 completed_time_from=completed_time_from,
                 completed_time_to=completed_time_to,
@@ -142,7 +143,7 @@ class TaskHubClient:
         self, orchestration_query: OrchestrationQuery | None = None
     ) -> list[OrchestrationState]:
         """Return the states of all instances that fit, oldest first."""
-        return self._hub.run(self._calls.all_states(orchestration_query))
+        return self._hub.run(self._calls.reading.all_states(orchestration_query))
 
     def wait_for_orchestration_start(
         self, instance_id: str, *, fetch_payloads: bool = False, timeout: float | None = 60
@@ -153,7 +154,7 @@ class TaskHubClient:
             TimeoutError: it still is, or there is no such instance.
         """
         return self._hub.run(
-            self._calls.wait_for_start(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
+            self._calls.reading.wait_for_start(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
         )
 
     def wait_for_orchestration_completion(
@@ -166,7 +167,9 @@ class TaskHubClient:
             TimeoutError: it has not ended, or there is no such instance.
         """
         return self._hub.run(
-            self._calls.wait_for_completion(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
+            self._calls.reading.wait_for_completion(
+                instance_id, fetch_payloads=fetch_payloads, timeout=timeout
+            )
         )
 
     def raise_orchestration_event(
@@ -179,28 +182,28 @@ class TaskHubClient:
         Raises:
             SerializationError, PayloadTooLargeError: the data cannot be stored; nothing was sent.
         """
-        self._hub.run(self._calls.raise_event(instance_id, event_name, data=data, event_id=event_id))
+        self._hub.run(self._calls.steering.raise_event(instance_id, event_name, data=data, event_id=event_id))
 
     def terminate_orchestration(
         self, instance_id: str, *, output: Any = None, recursive: bool = True
     ) -> None:
         """Order an instance to end as TERMINATED with ``output``, and with ``recursive`` its sub-orchestrations too."""
-        self._hub.run(self._calls.terminate(instance_id, output=output, recursive=recursive))
+        self._hub.run(self._calls.steering.terminate(instance_id, output=output, recursive=recursive))
 
     def suspend_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
         """Order an instance to pause; what arrives meanwhile waits."""
-        self._hub.run(self._calls.suspend(instance_id, reason=reason))
+        self._hub.run(self._calls.steering.suspend(instance_id, reason=reason))
 
     def resume_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
         """Order a suspended instance to go on."""
-        self._hub.run(self._calls.resume(instance_id, reason=reason))
+        self._hub.run(self._calls.steering.resume(instance_id, reason=reason))
 
     def purge_orchestration(self, instance_id: str, recursive: bool = True) -> PurgeInstancesResult:
         """Remove an ended instance with its history and values, and with ``recursive`` its ended sub-orchestrations.
 
         One that is alive or unknown is left alone: the count is 0 then. Needs a running worker;
         ``is_complete`` is false if none confirmed within 30 s."""
-        return self._hub.run(self._calls.purge(instance_id, recursive=recursive))
+        return self._hub.run(self._calls.purging.purge(instance_id, recursive=recursive))
 
     def purge_orchestrations_by(
         self,
@@ -213,7 +216,7 @@ class TaskHubClient:
         """Remove all ended instances created from a time on and before another, of some statuses; ``is_complete`` is
         false if ``timeout`` ended it or no worker confirmed a purge in time."""
         return self._hub.run(
-            self._calls.purge_by(
+            self._calls.purging.purge_by(
                 created_time_from=created_time_from,
                 created_time_to=created_time_to,
                 runtime_status=runtime_status,
@@ -232,198 +235,3 @@ class TaskHubClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-class AsyncTaskHubClient:
-    """Starts and steers orchestrations from async code; cancelling a call cancels its wait.
-
-    Args:
-        hub: the task hub; it may be shared with workers and other clients.
-        default_version: the version of orchestrations that are started without one.
-        data_converter: how values become text; JSON if not given.
-        logger: where the client reports what it does; ``durabletask_azure.client`` if not given.
-    """
-
-    @known_options("AsyncTaskHubClient")
-    def __init__(
-        self,
-        hub: HubHost,
-        *,
-        default_version: str | None = None,
-        data_converter: DataConverter | None = None,
-        logger: logging.Logger | None = None,
-    ) -> None:
-        self.default_version = default_version
-        self._hub = hub
-        self._calls = ClientCalls(
-            hub,
-            default_version=default_version,
-            converter=data_converter,
-            logger=logger,
-        )
-
-    async def schedule_new_orchestration(
-        self,
-        orchestrator: Any,
-        *,
-        input: Any = None,
-        instance_id: str | None = None,
-        start_at: datetime | None = None,
-        tags: Mapping[str, str] | None = None,
-        version: str | None = None,
-        raise_event: tuple[str, Any] | None = None,
-    ) -> str:
-        """Start an orchestration, given by function, class or name, and return its instance id (a new one if none is
-        given).
-
-        ``start_at`` is when it begins (a time without zone means UTC). ``raise_event`` is an event, name and data, that
-        waits for the orchestration from the start. An ended instance of that id is replaced.
-
-        Raises:
-            OrchestrationAlreadyExistsError: an instance of that id is alive.
-            SerializationError, PayloadTooLargeError: a value cannot be stored; nothing was written.
-            ConfigurationError, ArgumentTypeError: an argument is not allowed; nothing was written.
-        """
-        return await self._hub.arun(
-            self._calls.schedule(
-                orchestrator,
-                input=input,
-                instance_id=instance_id,
-                start_at=start_at,
-                tags=tags,
-                version=version,
-                raise_event=raise_event,
-            )
-        )
-
-    async def get_orchestration_state(
-        self, instance_id: str, *, fetch_payloads: bool = True
-    ) -> OrchestrationState | None:
-        """Return the state of an instance, ``None`` if there is no such instance; without ``fetch_payloads`` input and
-        output are left out."""
-        return await self._hub.arun(self._calls.state(instance_id, fetch_payloads=fetch_payloads))
-
-    async def get_orchestration_history(
-        self, instance_id: str, *, execution_id: str | None = None
-    ) -> list[history.HistoryEvent]:
-        """Return the events of an instance's current execution, or of an earlier one that is still kept.
-
-        Raises:
-            OrchestrationNotFoundError: there is no such instance or execution.
-        """
-        return await self._hub.arun(self._calls.history(instance_id, execution_id=execution_id))
-
-    async def list_instance_ids(
-        self,
-        runtime_status: Sequence[OrchestrationStatus] | None = None,
-        completed_time_from: datetime | None = None,
-        completed_time_to: datetime | None = None,
-        page_size: int | None = None,
-        continuation_token: str | None = None,
-    ) -> Page[str]:
-        """Return a page of ids of ended instances, completed from a time on and before another; partition by partition,
-        each in order of id. Raises ``ConfigurationError`` for a token that is not of this query."""
-        return await self._hub.arun(
-            self._calls.list_ids(
-                runtime_status=runtime_status,
-                completed_time_from=completed_time_from,
-                completed_time_to=completed_time_to,
-                page_size=page_size,
-                continuation_token=continuation_token,
-            )
-        )
-
-    async def get_all_orchestration_states(
-        self, orchestration_query: OrchestrationQuery | None = None
-    ) -> list[OrchestrationState]:
-        """Return the states of all instances that fit, oldest first."""
-        return await self._hub.arun(self._calls.all_states(orchestration_query))
-
-    async def wait_for_orchestration_start(
-        self, instance_id: str, *, fetch_payloads: bool = False, timeout: float | None = 60
-    ) -> OrchestrationState | None:
-        """Wait until an instance is not PENDING any more, at most ``timeout`` seconds (``None``: for ever).
-
-        Raises:
-            TimeoutError: it still is, or there is no such instance.
-        """
-        return await self._hub.arun(
-            self._calls.wait_for_start(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
-        )
-
-    async def wait_for_orchestration_completion(
-        self, instance_id: str, *, fetch_payloads: bool = True, timeout: float | None = 60
-    ) -> OrchestrationState | None:
-        """Wait until an instance has completed, failed or been terminated, at most ``timeout`` seconds (``None``: for
-        ever); a suspended one has not.
-
-        Raises:
-            TimeoutError: it has not ended, or there is no such instance.
-        """
-        return await self._hub.arun(
-            self._calls.wait_for_completion(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
-        )
-
-    async def raise_orchestration_event(
-        self, instance_id: str, event_name: str, *, data: Any = None, event_id: str | None = None
-    ) -> None:
-        """Raise an event to an instance. Of several with the same ``event_id`` one counts.
-
-        An instance that does not exist is no error: the event waits a while for it, and is dropped.
-
-        Raises:
-            SerializationError, PayloadTooLargeError: the data cannot be stored; nothing was sent.
-        """
-        await self._hub.arun(self._calls.raise_event(instance_id, event_name, data=data, event_id=event_id))
-
-    async def terminate_orchestration(
-        self, instance_id: str, *, output: Any = None, recursive: bool = True
-    ) -> None:
-        """Order an instance to end as TERMINATED with ``output``, and with ``recursive`` its sub-orchestrations too."""
-        await self._hub.arun(self._calls.terminate(instance_id, output=output, recursive=recursive))
-
-    async def suspend_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
-        """Order an instance to pause; what arrives meanwhile waits."""
-        await self._hub.arun(self._calls.suspend(instance_id, reason=reason))
-
-    async def resume_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
-        """Order a suspended instance to go on."""
-        await self._hub.arun(self._calls.resume(instance_id, reason=reason))
-
-    async def purge_orchestration(self, instance_id: str, recursive: bool = True) -> PurgeInstancesResult:
-        """Remove an ended instance with its history and values, and with ``recursive`` its ended sub-orchestrations.
-
-        One that is alive or unknown is left alone: the count is 0 then. Needs a running worker;
-        ``is_complete`` is false if none confirmed within 30 s."""
-        return await self._hub.arun(self._calls.purge(instance_id, recursive=recursive))
-
-    async def purge_orchestrations_by(
-        self,
-        created_time_from: datetime | None = None,
-        created_time_to: datetime | None = None,
-        runtime_status: Sequence[OrchestrationStatus] | None = None,
-        recursive: bool = False,
-        timeout: timedelta | None = None,
-    ) -> PurgeInstancesResult:
-        """Remove all ended instances created from a time on and before another, of some statuses; ``is_complete`` is
-        false if ``timeout`` ended it or no worker confirmed a purge in time."""
-        return await self._hub.arun(
-            self._calls.purge_by(
-                created_time_from=created_time_from,
-                created_time_to=created_time_to,
-                runtime_status=runtime_status,
-                recursive=recursive,
-                timeout=timeout,
-            )
-        )
-
-    async def close(self) -> None:
-        """Do nothing: the hub is closed by whoever opened it."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()

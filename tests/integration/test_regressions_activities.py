@@ -257,7 +257,7 @@ async def test_purging_many_without_a_worker_gives_up_after_the_first_page() -> 
     ids = iter(range(1_000))
     operations = ClientOperations(ports, Settings(), lambda: str(next(ids)))
 
-    assert await operations.purge_by(InstanceFilter(), recursive=False, timeout_s=None) == (0, False)
+    assert await operations.purging.purge_by(InstanceFilter(), recursive=False, timeout_s=None) == (0, False)
 
     assert next(ids) == 200
     assert time.now_s < 60

@@ -73,8 +73,8 @@ async def _calls_of_a_chain(steps: int, *, is_atomic: bool) -> tuple[Counter[str
     )
     client = ClientOperations(opened, QUIET, lambda: f"client{next(numbers)}")
     await engine.start()
-    await client.start(StartRequest(name="chain", input=str(steps), instance_id="chain-1"))
-    row = await client.wait_for_completion("chain-1", 60.0)
+    await client.starting.start(StartRequest(name="chain", input=str(steps), instance_id="chain-1"))
+    row = await client.waiting.wait_for_completion("chain-1", 60.0)
     assert row.output == str(steps * (steps - 1) // 2)
     counters = engine.counters
     await engine.stop()

@@ -76,9 +76,11 @@ class DurableTaskProduct:
         match action:
             case Start(program=program, delay_s=delay_s):
                 due = EPOCH + timedelta(seconds=action.at + delay_s) if delay_s else None
-                await client.start(_request(case, action.instance, start_input(program), due))
+                await client.starting.start(_request(case, action.instance, start_input(program), due))
             case Again(program=program):
-                await client.start(_request(case, action.instance, start_input(program, life=1), None))
+                await client.starting.start(
+                    _request(case, action.instance, start_input(program, life=1), None)
+                )
             case Purge(recursive=recursive, blind=True):
                 order = to_instance(
                     action.instance,
@@ -88,19 +90,19 @@ class DurableTaskProduct:
                 )
                 await ports.orchestrations.send([order])
             case Purge(recursive=recursive):
-                await client.purge(action.instance, recursive=recursive)
+                await client.purging.purge(action.instance, recursive=recursive)
             case RaiseEvent(name=name, value=value, key=key):
-                await client.raise_event(action.instance, name, str(value), key)
+                await client.orders.raise_event(action.instance, name, str(value), key)
             case Suspend():
-                await client.suspend(action.instance, None)
+                await client.orders.suspend(action.instance, None)
             case Resume():
-                await client.resume(action.instance, None)
+                await client.orders.resume(action.instance, None)
             case Terminate():
-                await client.terminate(action.instance, None, recursive=False)
+                await client.orders.terminate(action.instance, None, recursive=False)
 
     async def purge(self, ports: HubPorts, instance: str, settings: Settings, *, recursive: bool) -> None:
         """Ask for the removal of a terminal instance."""
-        await _client(ports, settings).purge(instance, recursive=recursive)
+        await _client(ports, settings).purging.purge(instance, recursive=recursive)
 
     async def repair(self, ports: HubPorts, settings: Settings) -> None:
         """Send again what a lost queue took with it."""

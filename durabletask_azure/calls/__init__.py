@@ -1,0 +1,40 @@
+"""A client's calls, once for both clients: arguments checked, values serialised, the rest left as a coroutine to run.
+
+Everything here runs in the caller's thread and raises there, before anything is written. What is returned runs on the
+hub's thread and touches no user code. One kind of call each in this folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from durabletask_azure.calls.arguments import Arguments
+from durabletask_azure.calls.purging import PurgingCalls
+from durabletask_azure.calls.reading import ReadingCalls
+from durabletask_azure.calls.steering import SteeringCalls
+from durabletask_azure.core.codec import DataConverter
+from durabletask_azure.engine.operations import ClientOperations
+from durabletask_azure.hosting import HubHost, checked_host, checked_logger
+
+__all__ = ["ClientCalls"]
+
+
+class ClientCalls:
+    """The calls of one client on one hub."""
+
+    def __init__(
+        self,
+        hub: HubHost,
+        *,
+        default_version: str | None,
+        converter: DataConverter | None,
+        logger: logging.Logger | None,
+    ) -> None:
+        host = checked_host(hub)
+        operations = ClientOperations(host.ports, host.settings, lambda: uuid.uuid4().hex)
+        arguments = Arguments(host.settings, default_version=default_version, converter=converter)
+        log = checked_logger(logger, "durabletask_azure.client")
+        self.steering = SteeringCalls(operations, arguments, log)
+        self.reading = ReadingCalls(operations, arguments, log)
+        self.purging = PurgingCalls(operations, arguments, log)

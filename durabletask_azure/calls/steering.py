@@ -1,0 +1,90 @@
+"""Calls that start instances and steer them: schedule, raise, terminate, suspend, resume."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from durabletask_azure.calls.arguments import Arguments, Call, check_flag, text_or_none
+from durabletask_azure.core.naming import check_tags, target_name
+from durabletask_azure.engine.operations import ClientOperations, StartRequest
+from durabletask_azure.errors import ArgumentTypeError
+from durabletask_azure.query import moment_of
+
+__all__ = ["SteeringCalls"]
+
+
+class SteeringCalls:
+    """Starts and steers instances."""
+
+    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+        self._operations = operations
+        self._arguments = arguments
+        self._logger = logger
+
+    def schedule(
+        self,
+        orchestrator: Any,
+        *,
+        input: Any,
+        instance_id: str | None,
+        start_at: datetime | None,
+        tags: Mapping[str, str] | None,
+        version: str | None,
+        raise_event: tuple[str, Any] | None,
+    ) -> Call[str]:
+        """Start an orchestration."""
+        event: tuple[str, str | None] | None = None
+        if raise_event is not None:
+            if not isinstance(raise_event, tuple) or len(raise_event) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArgumentTypeError(f"raise_event must be a tuple (name, data), not {raise_event!r}")
+            name, data = raise_event
+            event = (self._arguments.name(name, "event name"), self._arguments.serialized(data))
+        request = StartRequest(
+            name=target_name(orchestrator, "orchestrator", chars_max=self._arguments.settings.name_chars_max),
+            instance_id=uuid.uuid4().hex if instance_id is None else self._arguments.instance_id(instance_id),
+            version=self._arguments.version(version)
+            if version is not None
+            else self._arguments.default_version,
+            input=self._arguments.serialized(input),
+            tags=check_tags(tags) or None,
+            scheduled_start=moment_of(start_at, "start_at"),
+            event=event,
+        )
+        self._logger.info("starting a new %r instance, id %r", request.name, request.instance_id)
+        return lambda: self._operations.starting.start(request)
+
+    def raise_event(
+        self, instance_id: str, event_name: str, *, data: Any, event_id: str | None
+    ) -> Call[None]:
+        """Raise an event."""
+        instance_id = self._arguments.instance_id(instance_id)
+        name = self._arguments.name(event_name, "event name")
+        if event_id is not None:
+            self._arguments.name(event_id, "event_id")
+        text = self._arguments.serialized(data)
+        self._logger.info("raising event %r to instance %r", name, instance_id)
+        return lambda: self._operations.orders.raise_event(instance_id, name, text, event_id)
+
+    def terminate(self, instance_id: str, *, output: Any, recursive: bool) -> Call[None]:
+        """Terminate an instance."""
+        instance_id = self._arguments.instance_id(instance_id)
+        text = self._arguments.serialized(output)
+        check_flag(recursive)
+        self._logger.info("terminating instance %r", instance_id)
+        return lambda: self._operations.orders.terminate(instance_id, text, recursive=recursive)
+
+    def suspend(self, instance_id: str, *, reason: str | None) -> Call[None]:
+        """Suspend an instance."""
+        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        self._logger.info("suspending instance %r", instance_id)
+        return lambda: self._operations.orders.suspend(instance_id, reason)
+
+    def resume(self, instance_id: str, *, reason: str | None) -> Call[None]:
+        """Resume an instance."""
+        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        self._logger.info("resuming instance %r", instance_id)
+        return lambda: self._operations.orders.resume(instance_id, reason)

@@ -1,0 +1,214 @@
+"""Starting an instance.
+
+A start inserts the instance's row, which makes it durable and its id unique, and then sends a wake-up that carries
+nothing the row does not: a client that dies in between has started the instance all the same (DESIGN 3). Values
+arrive here as text; they are checked for size before anything is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+import msgspec
+
+from durabletask_azure.core.history import EventRaisedEvent, ExecutionStartedEvent, RuntimeStatus
+from durabletask_azure.core.instance import pending_row
+from durabletask_azure.core.messages import Message, ReplaceInstance, StartInstance, ToPartition
+from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.rows import InstanceRow, PastExecution
+from durabletask_azure.core.state import fold
+from durabletask_azure.engine.instances import InstanceReader
+from durabletask_azure.engine.operations.sending import CONFIRM_S, Sending
+from durabletask_azure.engine.operations.waiting import Waiting
+from durabletask_azure.errors import (
+    CommitRefusedError,
+    HubUnavailableError,
+    OrchestrationAlreadyExistsError,
+    QueueFullError,
+    ThrottledError,
+)
+from durabletask_azure.ports import HubPorts, StoredInstance
+from durabletask_azure.settings import Settings
+
+__all__ = ["StartRequest", "Starting"]
+
+_ENDED = (RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.TERMINATED)
+_encoder = msgspec.json.Encoder()
+_log = logging.getLogger("durabletask_azure.client")
+
+
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A new instance: what to run, under which id, with which input (as text), from when on.
+
+    ``event`` is raised to it before its first turn: name and data as text.
+    """
+
+    name: str
+    instance_id: str
+    version: str | None = None
+    input: str | None = None
+    tags: dict[str, str] | None = None
+    scheduled_start: datetime | None = None
+    event: tuple[str, str | None] | None = None
+
+
+class Starting:
+    """Starts instances of one hub."""
+
+    def __init__(
+        self,
+        ports: HubPorts,
+        settings: Settings,
+        sending: Sending,
+        instances: InstanceReader,
+        waiting: Waiting,
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._sending = sending
+        self._instances = instances
+        self._waiting = waiting
+
+    async def start(self, request: StartRequest) -> str:
+        """Start an instance and return its id. An ended instance of that id is replaced.
+
+        Raises:
+            OrchestrationAlreadyExistsError: an instance of that id is alive.
+            PayloadTooLargeError: a value is over the cap; nothing was written.
+            HubUnavailableError: it is unknown whether the instance was started.
+        """
+        started, row, uploads = self._pending(request)
+        await self._sending.upload(uploads)
+        deadline = self._ports.clock.monotonic() + self._settings.send_retry_s_max + CONFIRM_S
+        while self._ports.clock.monotonic() < deadline:
+            try:
+                await self._sending.retried(lambda: self._insert(row, None))
+                return request.instance_id
+            except OrchestrationAlreadyExistsError:
+                stored = await self._instances.stored(request.instance_id)
+            if stored is None:
+                continue  # purged between the two calls
+            if _is_ours(stored.row, started.execution_id):
+                await self._wake(row)  # the insert had landed, its reply was lost
+                return request.instance_id
+            if not stored.row.status.is_terminal:
+                raise _taken(stored.row)
+            if await self._replace(stored, started, row):
+                return request.instance_id
+        raise HubUnavailableError(f"could not start {request.instance_id!r}: its id keeps changing hands")
+
+    def _pending(self, request: StartRequest) -> tuple[ExecutionStartedEvent, InstanceRow, dict[str, bytes]]:
+        execution_id = self._sending.new_id()
+        now = self._ports.clock.now()
+        own = {"instance_id": request.instance_id, "execution_id": execution_id}
+        writer = self._sending.writer()
+        tags = _encoder.encode(request.tags).decode() if request.tags else None
+        started = ExecutionStartedEvent(
+            timestamp=now,
+            name=request.name,
+            instance_id=request.instance_id,
+            execution_id=execution_id,
+            version=request.version,
+            input=writer.store(request.input, **own, what="the input"),
+            scheduled_start=request.scheduled_start,
+            tags=writer.store(tags, **own, what="the tags"),
+        )
+        kept: tuple[Message, ...] = ()
+        if request.event is not None:
+            name, text = request.event
+            event_id = stable_id(execution_id, "raised with the start")
+            data = writer.store(text, **own, what=f"the data of event {name!r}")
+            body = EventRaisedEvent(timestamp=now, name=name, input=data, source_id=event_id)
+            kept = (Message(id=event_id, instance_id=request.instance_id, body=body),)
+        return started, pending_row(started, created_at=now, kept=kept), writer.uploads
+
+    async def _insert(self, row: InstanceRow, if_match: str | None) -> None:
+        """Write a pending row and wake its owner."""
+        partition = self._instances.partition_of(row.instance_id)
+        if self._ports.atomic is not None:
+            await self._ports.atomic.start(partition, row, self._wake_up(row), if_match)
+            return
+        if if_match is None:
+            await self._ports.store.insert_instance(partition, row)
+        else:
+            await self._ports.store.replace_instance(partition, row, if_match)
+        await self._wake(row)
+
+    async def _wake(self, row: InstanceRow) -> None:
+        try:
+            await self._sending.retried(lambda: self._ports.orchestrations.send([self._wake_up(row)]))
+        except (HubUnavailableError, ThrottledError, QueueFullError) as error:
+            # The row is there, so the instance is started: its owner's sweep finds it without the message.
+            _log.warning("%r is started, but its wake-up could not be sent: %s", row.instance_id, error)
+
+    def _wake_up(self, row: InstanceRow) -> ToPartition:
+        message = Message(
+            id=stable_id(row.execution_id, "start"), instance_id=row.instance_id, body=StartInstance()
+        )
+        return ToPartition(
+            partition=self._instances.partition_of(row.instance_id),
+            message=message,
+            deliver_at=row.scheduled_start,
+        )
+
+    async def _replace(
+        self, stored: StoredInstance, started: ExecutionStartedEvent, row: InstanceRow
+    ) -> bool:
+        """Replace an ended instance; return false if its row changed meanwhile."""
+        old = stored.row
+        lock = await self._sending.retried(
+            lambda: self._ports.store.read_lock(self._instances.partition_of(old.instance_id))
+        )
+        if old.commit > lock.row.sent:
+            # What the old run still has to send is derived from its history: only the owner may take that away.
+            await self._ask_to_replace(started, row)
+            return True
+        state = fold(await self._instances.events(old.instance_id, old.execution_id))
+        row = msgspec.structs.replace(
+            row,
+            past=(*old.past, PastExecution(old.execution_id, old.segments, old.commit, readable=False)),
+            seen=state.seen_to_carry(row.created_at, self._settings.seen_ids_s, {}),
+        )
+        try:
+            await self._sending.retried(lambda: self._insert(row, stored.etag))
+        except (CommitRefusedError, OrchestrationAlreadyExistsError):
+            now = await self._instances.stored(old.instance_id)
+            return now is not None and _is_ours(now.row, started.execution_id)
+        return True
+
+    async def _ask_to_replace(self, started: ExecutionStartedEvent, row: InstanceRow) -> None:
+        request = ReplaceInstance(start=started, replace=tuple(status.value for status in _ENDED))
+        message_id = stable_id(started.execution_id, "replace")
+        await self._sending.send(started.instance_id, request, message_id=message_id)
+
+        def ours(found: InstanceRow | None) -> bool:
+            if (
+                found is not None
+                and not found.status.is_terminal
+                and not _is_ours(found, started.execution_id)
+            ):
+                raise _taken(found)
+            return found is not None and _is_ours(found, started.execution_id)
+
+        try:
+            await self._waiting.until(started.instance_id, ours, CONFIRM_S)
+        except TimeoutError as error:
+            raise HubUnavailableError(
+                f"no worker confirmed within {CONFIRM_S:.0f} s that {started.instance_id!r} is started again"
+            ) from error
+        # The request had no room for these.
+        for message in row.kept:
+            await self._sending.send(row.instance_id, message.body, message_id=message.id)
+        if row.scheduled_start is not None:
+            await self._wake(row)
+
+
+def _is_ours(row: InstanceRow, execution_id: str) -> bool:
+    return row.execution_id == execution_id or any(past.execution_id == execution_id for past in row.past)
+
+
+def _taken(row: InstanceRow) -> OrchestrationAlreadyExistsError:
+    return OrchestrationAlreadyExistsError(
+        f"an orchestration instance {row.instance_id!r} already exists and is {row.status.value}"
+    )
