@@ -17,6 +17,7 @@ __all__ = [
     "ChangeSignal",
     "InstanceFilter",
     "InstancePage",
+    "InstanceWatch",
     "PartitionStore",
     "Receipt",
     "StoredInstance",
@@ -183,9 +184,30 @@ class AtomicPlans(Protocol):
         ...
 
 
+class InstanceWatch(Protocol):
+    """Looks out for changes of one instance, from the moment it is made until closed."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when the instance may have changed since the watch was made, or since the last wait returned.
+
+        At the latest after ``timeout_s`` seconds; early is allowed. Whoever reads the row after making the watch, or
+        after a wait, and then waits, misses nothing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Look out no more."""
+        ...
+
+
 class ChangeSignal(Protocol):
     """Wakes waiting clients."""
 
-    async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
-        """Return when the instance may have changed, at the latest after ``timeout_s`` seconds. Early is allowed."""
+    @property
+    def is_prompt(self) -> bool:
+        """Whether changes are told at once, so that waiting needs no quick poll beside it."""
+        ...
+
+    def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> InstanceWatch:
+        """Return a watch of an instance: of every change, or, with ``ended``, of its end and of its row's removal."""
         ...

@@ -123,7 +123,7 @@ class LocalHub:
             membership=LocalMembership(
                 parts.committer, parts.reader, parts.bell, parts.locks, settings.heartbeat_s
             ),
-            changes=LocalChangeSignal(store, parts.bell),
+            changes=LocalChangeSignal(parts.bell),
             clock=SystemClock(),
             limits=_LIMITS,
             atomic=LocalPlans(store),

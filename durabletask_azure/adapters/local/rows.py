@@ -12,7 +12,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic
+from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic, changed, ended
 from durabletask_azure.adapters.local.clock import to_us
 from durabletask_azure.adapters.local.committer import Transaction
 from durabletask_azure.core.messages import Outbound, ToPartition, encode_messages, encode_task
@@ -89,7 +89,7 @@ _GUARDED = frozenset({_INSERT_INSTANCE, _REPLACE_INSTANCE, _DELETE_INSTANCE, _PU
 class StoredWrite:
     """One write as SQL: statement and parameters (an inserted row's ETag is added in the transaction)."""
 
-    __slots__ = ("instance_id", "parameters", "sql", "write")
+    __slots__ = ("instance_id", "parameters", "sql", "topics", "write")
 
     def __init__(
         self, write: RowWrite, sql: str, parameters: tuple[object, ...], instance_id: str | None = None
@@ -98,6 +98,11 @@ class StoredWrite:
         self.sql = sql
         self.parameters = parameters
         self.instance_id = instance_id
+        self.topics: Sequence[Topic] = ()
+        if instance_id is not None:
+            self.topics = (changed(instance_id),)
+            if not isinstance(write, PutInstance) or write.row.status.is_terminal:
+                self.topics = (changed(instance_id), ended(instance_id))
 
 
 class StoredOutbound:
@@ -209,7 +214,7 @@ def write_rows(transaction: Transaction, writes: Sequence[StoredWrite]) -> dict[
             key = row_key(write.write)
             raise CommitRefusedError(f"the row {key} is not as it was expected", row_key=key, conflict=True)
         if write.instance_id is not None:
-            transaction.topics.append(write.instance_id)
+            transaction.topics.extend(write.topics)
             if sql is _INSERT_INSTANCE:
                 etags[write.instance_id] = str(transaction.now_us)
             elif isinstance(write.write, PutInstance):

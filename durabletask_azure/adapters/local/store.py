@@ -10,7 +10,9 @@ from datetime import datetime
 
 import msgspec
 
-from durabletask_azure.adapters.local.bell import Bell
+from durabletask_azure.adapters.local.bell import Bell, Topic
+from durabletask_azure.adapters.local.bell import changed as topic_of_change
+from durabletask_azure.adapters.local.bell import ended as topic_of_end
 from durabletask_azure.adapters.local.clock import from_us, to_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.queries import page_token, query_sql
@@ -51,8 +53,6 @@ from durabletask_azure.ports import (
 __all__ = ["LocalChangeSignal", "LocalPlans", "LocalStore"]
 
 _encode = msgspec.json.Encoder().encode
-_ABSENT = 0
-_REMEMBERED_MAX = 10_000
 _NOTHING = StoredOutbound()
 
 
@@ -66,7 +66,6 @@ class LocalStore:
         self._reader = reader
         self._limits = limits
         self._page_size_max = page_size_max
-        self._read_etags: dict[str, int] = {}
 
     async def read_lock(self, partition: int) -> StoredLock:
         found = self._reader.row("SELECT etag, body FROM locks WHERE partition = ?", (partition,))
@@ -107,22 +106,10 @@ class LocalStore:
         found = self._reader.row(
             "SELECT etag, body, tail FROM instances WHERE partition = ? AND id = ?", (partition, instance_id)
         )
-        if len(self._read_etags) >= _REMEMBERED_MAX:
-            self._read_etags.clear()
         if found is None:
-            self._read_etags[instance_id] = _ABSENT
             return None
         etag, body, tail = found
-        self._read_etags[instance_id] = etag
         return StoredInstance(decode_instance(body, tail), str(etag))
-
-    def changed_since_read(self, partition: int, instance_id: str) -> bool:
-        """Return whether the instance's row is another than this process last read."""
-        found = self._reader.row(
-            "SELECT etag FROM instances WHERE partition = ? AND id = ?", (partition, instance_id)
-        )
-        etag = _ABSENT if found is None else found[0]
-        return self._read_etags.get(instance_id, etag) != etag
 
     async def read_tombstone(self, partition: int, instance_id: str) -> Tombstone | None:
         found = self._reader.row(
@@ -231,19 +218,26 @@ class LocalPlans:
 class LocalChangeSignal:
     """The :class:`~durabletask_azure.ports.ChangeSignal` of an embedded hub."""
 
-    def __init__(self, store: LocalStore, bell: Bell) -> None:
-        self._store = store
+    is_prompt = True
+
+    def __init__(self, bell: Bell) -> None:
         self._bell = bell
 
-    async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
-        waiter = self._bell.attend(instance_id)
-        try:
-            # What changed between the caller's look and now has rung already.
-            changed = self._store.changed_since_read(partition, instance_id)
-        except BaseException:
-            self._bell.leave(instance_id, waiter)
-            raise
-        if changed:
-            self._bell.leave(instance_id, waiter)
-            return
-        await self._bell.until(instance_id, waiter, timeout_s)
+    def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> LocalWatch:
+        return LocalWatch(self._bell, topic_of_end(instance_id) if ended else topic_of_change(instance_id))
+
+
+class LocalWatch:
+    """The :class:`~durabletask_azure.ports.InstanceWatch` of an embedded hub: it listens also between two waits."""
+
+    def __init__(self, bell: Bell, topic: Topic) -> None:
+        self._bell = bell
+        self._topic = topic
+        self._waiter = bell.attend(topic)
+
+    async def wait(self, timeout_s: float) -> None:
+        await self._bell.until(self._topic, self._waiter, timeout_s)
+        self._waiter = self._bell.attend(self._topic)
+
+    def close(self) -> None:
+        self._bell.leave(self._topic, self._waiter)
