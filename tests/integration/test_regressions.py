@@ -21,6 +21,7 @@ from durabletask_azure.adapters.local import open_local
 from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell
 from durabletask_azure.adapters.local.committer import InlineCommitter
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import SocketNeighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, MemoryLocks
 from durabletask_azure.adapters.local.reader import Reader
@@ -231,7 +232,13 @@ async def test_a_wait_that_fails_leaves_nobody_waiting() -> None:
     connection = sqlite3.connect(":memory:")
     lock, bell = threading.Lock(), Bell()
     ports = open_local(None)
-    store = LocalStore(InlineCommitter(connection, lock, bell), Reader(connection, lock), ports.limits, 10)
+    store = LocalStore(
+        InlineCommitter(connection, lock, bell),
+        Reader(connection, lock),
+        ports.limits,
+        10,
+        Handover("p", lambda: True),
+    )
     connection.close()
     broken = replace(ports, store=store, changes=LocalChangeSignal(bell))
     settings = Settings(send_retry_s_max=0.01)
@@ -255,6 +262,7 @@ async def test_tasks_that_could_not_be_given_back_are_given_back_later() -> None
         groups=("",),
         delivery_count_max=10,
         lock_s=30.0,
+        handover=Handover("p", lambda: True),
     )
     await queue.send([task("t")])
     taken = await queue.receive(1, WAIT_S)

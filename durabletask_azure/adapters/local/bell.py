@@ -96,6 +96,11 @@ class Bell:
                     woken.extend(waiters)
         return woken
 
+    def rouse(self, topic: Topic) -> list[Waiter]:
+        """Return the waiters of a topic without counting a ring: for what is found without looking."""
+        with self._lock:
+            return list(self._waiting.pop(topic, ()))
+
     def ring_instances(self) -> list[Waiter]:
         """Return everybody who waits for any instance."""
         with self._lock:

@@ -20,6 +20,7 @@ from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.clock import HubClock, SystemClock
 from durabletask_azure.adapters.local.committer import InlineCommitter, ThreadCommitter, last_seq
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
 from durabletask_azure.adapters.local.membership import LocalMembership
@@ -103,7 +104,8 @@ class LocalHub:
         self._parts = parts
         self._settings = settings
         self._closed = False
-        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max)
+        self._handover = Handover(parts.locks.process, lambda: not parts.neighbours.any)
+        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max, self._handover)
         self._orchestrations = LocalOrchestrationQueue(
             parts.committer,
             parts.reader,
@@ -112,6 +114,7 @@ class LocalHub:
             partitions=parts.info.partitions,
             delivery_count_max=settings.delivery_count_max,
             lock_s=settings.lock_s,
+            handover=self._handover,
         )
         self._activities = [self._activity_queue(("",))]
         self.ports = HubPorts(
@@ -146,6 +149,7 @@ class LocalHub:
             groups=groups,
             delivery_count_max=self._settings.delivery_count_max,
             lock_s=self._settings.lock_s,
+            handover=self._handover,
         )
 
     def stats(self) -> LocalStats:

@@ -15,6 +15,7 @@ from durabletask_azure.adapters.local.bell import changed as topic_of_change
 from durabletask_azure.adapters.local.bell import ended as topic_of_end
 from durabletask_azure.adapters.local.clock import from_us, to_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.queries import page_token, query_sql
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import (
@@ -30,7 +31,7 @@ from durabletask_azure.adapters.local.rows import (
     write_outbound,
     write_rows,
 )
-from durabletask_azure.adapters.local.sessions import LocalSession, delete_messages
+from durabletask_azure.adapters.local.sessions import LocalSession, Places
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
 from durabletask_azure.errors import (
@@ -54,14 +55,21 @@ __all__ = ["LocalChangeSignal", "LocalPlans", "LocalStore"]
 
 _encode = msgspec.json.Encoder().encode
 _NOTHING = StoredOutbound()
+_NO_PLACES = Places(())
 
 
 class LocalStore:
     """The :class:`~durabletask_azure.ports.PartitionStore` of an embedded hub."""
 
     def __init__(
-        self, committer: Committer, reader: Reader, limits: TransactionLimits, page_size_max: int
+        self,
+        committer: Committer,
+        reader: Reader,
+        limits: TransactionLimits,
+        page_size_max: int,
+        handover: Handover,
     ) -> None:
+        self._handover = handover
         self._committer = committer
         self._reader = reader
         self._limits = limits
@@ -76,7 +84,7 @@ class LocalStore:
     async def commit(
         self, partition: int, lock: LockRow, if_match: str, writes: Sequence[RowWrite]
     ) -> Receipt:
-        return await self.transact(partition, lock, if_match, writes, _NOTHING, ())
+        return await self.transact(partition, lock, if_match, writes, _NOTHING, _NO_PLACES)
 
     async def transact(
         self,
@@ -85,7 +93,7 @@ class LocalStore:
         if_match: str,
         writes: Sequence[RowWrite],
         outbound: StoredOutbound,
-        completed: Sequence[tuple[int]],
+        completed: Places,
     ) -> Receipt:
         """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once."""
         if len(writes) >= self._limits.rows_max:
@@ -96,8 +104,8 @@ class LocalStore:
         def work(transaction: Transaction) -> Receipt:
             lock_etag = swap_lock(transaction, partition, body, if_match)
             etags = write_rows(transaction, stored)
-            write_outbound(transaction, outbound)
-            delete_messages(transaction, completed)
+            write_outbound(transaction, outbound, self._handover)
+            completed.delete(transaction)
             return Receipt(lock_etag, etags)
 
         return await self._committer.submit(work)
@@ -149,7 +157,7 @@ class LocalStore:
 
         def work(transaction: Transaction) -> str:
             etag = write_rows(transaction, stored)[row.instance_id]
-            write_outbound(transaction, wake_up)
+            write_outbound(transaction, wake_up, self._handover)
             return etag
 
         try:
@@ -204,7 +212,7 @@ class LocalPlans:
     ) -> Receipt:
         if not isinstance(session, LocalSession):
             raise AssertionError(f"a session of another hub: {session!r}")
-        completed = session.places(completes)
+        completed = Places(completes)
         receipt = await self._store.transact(
             partition, lock, if_match, writes, stored_outbound(sends), completed
         )
