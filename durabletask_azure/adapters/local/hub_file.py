@@ -19,7 +19,12 @@ from pathlib import Path
 from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.clock import HubClock, SystemClock
-from durabletask_azure.adapters.local.committer import InlineCommitter, ThreadCommitter, last_seq
+from durabletask_azure.adapters.local.committer import (
+    InlineCommitter,
+    ThreadCommitter,
+    Transaction,
+    last_seq,
+)
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
@@ -27,6 +32,7 @@ from durabletask_azure.adapters.local.membership import LocalMembership
 from durabletask_azure.adapters.local.payloads import FilePayloads, MemoryPayloads
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.schema import (
+    SYNCHRONOUS,
     check_arguments,
     check_file,
     connect,
@@ -162,6 +168,17 @@ class LocalHub:
             durable_commits=committer.durable_commits,
             requests=committer.requests,
         )
+
+    async def read_modes(self) -> tuple[str, str]:
+        """Return SQLite's journal mode and synchronous setting, as the connection that commits has them while it makes
+        a durable commit."""
+
+        def read(transaction: Transaction) -> tuple[str, str]:
+            journal_mode: str = transaction.execute("PRAGMA journal_mode").fetchone()[0]
+            level: int = transaction.execute("PRAGMA synchronous").fetchone()[0]
+            return journal_mode, SYNCHRONOUS[level]
+
+        return await self._parts.committer.submit(read)
 
     async def close(self) -> None:
         """Give everything back and close the files; pending receives end empty. Closing twice is harmless."""
