@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import msgspec
+
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, RowWrite, Tombstone
@@ -25,24 +27,21 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLock:
+class StoredLock(msgspec.Struct, frozen=True, gc=False):
     """A lock row and its ETag."""
 
     row: LockRow
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
+class StoredInstance(msgspec.Struct, frozen=True, gc=False):
     """An instance row and its ETag."""
 
     row: InstanceRow
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What a transaction left: the lock row's new ETag, and the new ETag of each instance row by instance id."""
 
     lock_etag: str

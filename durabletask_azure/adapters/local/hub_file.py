@@ -47,7 +47,7 @@ from durabletask_azure.settings import Settings
 
 __all__ = ["LocalHub", "LocalStats", "open_hub", "open_local"]
 
-_LIMITS = TransactionLimits(rows_max=10_000, bytes_max=64 * 1024 * 1024)
+_LIMITS = TransactionLimits(rows_max=10_000, bytes_max=None)
 _POLL_S = 0.5
 _POLL_WITHOUT_HINTS_S = 0.05
 
