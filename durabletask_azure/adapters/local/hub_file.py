@@ -25,6 +25,7 @@ from durabletask_azure.adapters.local.committer import (
     Transaction,
     last_seq,
 )
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
 from durabletask_azure.adapters.local.membership import LocalMembership
@@ -46,7 +47,7 @@ from durabletask_azure.settings import Settings
 
 __all__ = ["LocalHub", "LocalStats", "open_hub", "open_local"]
 
-_LIMITS = TransactionLimits(rows_max=10_000, bytes_max=64 * 1024 * 1024)
+_LIMITS = TransactionLimits(rows_max=10_000, bytes_max=None)
 _POLL_S = 0.5
 _POLL_WITHOUT_HINTS_S = 0.05
 
@@ -109,7 +110,8 @@ class LocalHub:
         self._parts = parts
         self._settings = settings
         self._closed = False
-        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max)
+        self._handover = Handover(parts.locks.process, lambda: not parts.neighbours.any)
+        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max, self._handover)
         self._orchestrations = LocalOrchestrationQueue(
             parts.committer,
             parts.reader,
@@ -118,6 +120,7 @@ class LocalHub:
             partitions=parts.info.partitions,
             delivery_count_max=settings.delivery_count_max,
             lock_s=settings.lock_s,
+            handover=self._handover,
         )
         self._activities = [self._activity_queue(("",))]
         self.ports = HubPorts(
@@ -129,7 +132,7 @@ class LocalHub:
             membership=LocalMembership(
                 parts.committer, parts.reader, parts.bell, parts.locks, settings.heartbeat_s
             ),
-            changes=LocalChangeSignal(store, parts.bell),
+            changes=LocalChangeSignal(parts.bell),
             clock=SystemClock(),
             limits=_LIMITS,
             atomic=LocalPlans(store),
@@ -152,6 +155,7 @@ class LocalHub:
             groups=groups,
             delivery_count_max=self._settings.delivery_count_max,
             lock_s=self._settings.lock_s,
+            handover=self._handover,
         )
 
     def stats(self) -> LocalStats:
