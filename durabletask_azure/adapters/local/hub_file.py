@@ -20,6 +20,7 @@ from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.clock import HubClock, SystemClock
 from durabletask_azure.adapters.local.committer import InlineCommitter, ThreadCommitter, last_seq
+from durabletask_azure.adapters.local.dead import LocalArchive
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
 from durabletask_azure.adapters.local.membership import LocalMembership
@@ -33,6 +34,7 @@ from durabletask_azure.adapters.local.schema import (
     folders_of,
 )
 from durabletask_azure.adapters.local.sessions import LocalOrchestrationQueue
+from durabletask_azure.adapters.local.statistics import LocalStatistics
 from durabletask_azure.adapters.local.store import LocalChangeSignal, LocalPlans, LocalStore
 from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.ports import HubInfo, HubPorts, TransactionLimits
@@ -126,6 +128,8 @@ class LocalHub:
             changes=LocalChangeSignal(store, parts.bell),
             clock=SystemClock(),
             limits=_LIMITS,
+            archive=LocalArchive(parts.committer, parts.reader, settings.dead_letters_kept_max),
+            statistics=LocalStatistics(parts.reader, parts.committer.clock, parts.info.partitions),
             atomic=LocalPlans(store),
             close=self.close,
         )
