@@ -264,8 +264,9 @@ class AsyncTaskHubClient:
     ) -> PurgeInstancesResult:
         """Remove all ended instances created from a time on and before another, of some statuses, or that fit a query.
 
-        ``is_complete`` is false if ``timeout`` ended it or no worker confirmed a purge in time. ``on_progress`` is
-        called after each portion of ``Settings.bulk_portion_max``, where this method was called.
+        ``is_complete`` is false if ``timeout`` ended it or, without one, no worker confirmed a portion's purges within
+        30 s (they may wait behind other messages); what was asked for is still done then. ``on_progress`` is called
+        after each portion of ``Settings.bulk_portion_max``, where this method was called.
 
         Raises:
             BulkInterruptedError: ``on_progress`` raised; ``result`` says how many had been removed by then.

@@ -177,11 +177,11 @@ def create_or_check(connection: sqlite3.Connection, where: str, partitions: int 
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    add_missing(connection)
     if wanted not in (PARTITIONS_DEFAULT, info.partitions):
         raise ConfigurationError(
             f"the hub {where} has {info.partitions} partitions, which never changes; {wanted} were asked for"
         )
+    add_missing(connection)
     return info
 
 

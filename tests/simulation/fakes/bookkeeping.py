@@ -63,13 +63,16 @@ class SimStatistics:
                 for rows in world.table.partitions.values()
                 for stored in rows.instances.values()
             )
+            partitions = range(world.info.partitions)
+            tasks = world.activities.waiting()
+            running = sum(task.locked_until > world.time() for task in tasks)
             return HubCounts(
                 instances=dict(instances),
                 partitions=(),
-                messages_waiting=0,
-                messages_scheduled=0,
-                tasks_waiting=0,
-                tasks_running=0,
+                messages_waiting=sum(len(world.sessions.waiting(number)) for number in partitions),
+                messages_scheduled=sum(len(world.sessions.scheduled(number)) for number in partitions),
+                tasks_waiting=len(tasks) - running,
+                tasks_running=running,
                 dead_waiting=len(world.sessions.dead) + len(world.activities.dead),
                 dead_kept=len(world.kept_letters),
                 stored_bytes=None,
