@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from durabletask_azure.engine.executor import InlineExecutor
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
 from durabletask_azure.engine.worker import Engine
 from durabletask_azure.settings import Settings
-from tests.simulation.fakes.gate import CURRENT_GATE, FaultSource, Gate, NoFaults
+from tests.simulation.fakes.gate import CURRENT_GATE, Fault, FaultSource, Gate, NoFaults
 from tests.simulation.fakes.ports import worker_ports
 from tests.simulation.fakes.world import World
 from tests.simulation.virtual_time import pause, pause_until, run_virtual
@@ -35,6 +36,18 @@ async def breaks(ctx: OrchestrationContext, _: Any) -> None:
 
 async def waits(ctx: OrchestrationContext, _: Any) -> Any:
     return await ctx.wait_for_external_event("go")
+
+
+class Flaky:
+    """Lets every fifth call fail, before or after its effect."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = Random(seed)
+
+    def draw(self, gate: str, number: int, op: str, now: float) -> Fault | None:
+        if self._random.random() < 0.8:
+            return None
+        return Fault(self._random.choice(("unavailable", "reply_lost", "landed")))
 
 
 class Hub:
@@ -162,6 +175,27 @@ def test_b128_what_a_dead_owner_left_the_next_one_purges(play: Play) -> None:
         assert hub.graves() == names
 
     play(Settings(retention_s=30.0, retention_purges_max=5, retention_sweep_s=20.0), story)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_b128_calls_that_fail_or_lose_their_reply_change_nothing(play: Play, seed: int) -> None:
+    names = [f"i{number:02}" for number in range(25)]
+
+    async def story(hub: Hub) -> None:
+        first = await hub.worker("w0", Flaky(seed))
+        await hub.start("echo", *names)
+        await hub.start("waits", "living")
+        await pause(300)
+        assert set(hub.left()) == {*names, "living"}
+        assert {hub.status(name) for name in names} == {RuntimeStatus.COMPLETED}
+        await pause_until(1_000)
+        first.crash()
+        await hub.worker("w1")
+        await pause(120)
+        assert hub.left() == ["living"]
+        assert hub.graves() == names
+
+    play(Settings(retention_s=600, retention_purges_max=4), story)
 
 
 def test_b128_a_new_run_under_the_same_id_is_left_alone(play: Play) -> None:
