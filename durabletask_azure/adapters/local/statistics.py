@@ -1,6 +1,6 @@
 """What an embedded hub counts about itself: index entries only, no row of an instance is read.
 
-Measured on a shared machine: about 30 ms per million instances, and less for as many messages or tasks.
+A million instances take about 70 ms of CPU.
 """
 
 from __future__ import annotations
