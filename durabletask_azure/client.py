@@ -8,14 +8,16 @@ by whoever opened it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from durabletask_azure import history
 from durabletask_azure.async_client import AsyncTaskHubClient
+from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
 from durabletask_azure.calls import ClientCalls
+from durabletask_azure.calls.steps import carry_out
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.errors import OrchestrationFailedError
 from durabletask_azure.hosting import HubHost
@@ -27,16 +29,25 @@ from durabletask_azure.query import (
     Page,
     PurgeInstancesResult,
 )
+from durabletask_azure.upkeep import DeadLetterInfo, HubStatistics, PartitionStatistics, WorkerStatistics
 
 __all__ = [
     "AsyncTaskHubClient",
+    "BulkProgress",
+    "BulkStartResult",
+    "DeadLetterInfo",
+    "HubStatistics",
+    "NewOrchestration",
     "OrchestrationFailedError",
     "OrchestrationQuery",
     "OrchestrationState",
     "OrchestrationStatus",
     "Page",
+    "PartitionStatistics",
     "PurgeInstancesResult",
+    "StartResult",
     "TaskHubClient",
+    "WorkerStatistics",
 ]
 
 
@@ -102,6 +113,25 @@ class TaskHubClient:
             )
         )
 
+    def schedule_new_orchestrations(
+        self,
+        requests: Iterable[NewOrchestration],
+        *,
+        on_progress: Callable[[BulkProgress], object] | None = None,
+    ) -> BulkStartResult:
+        """Start many orchestrations, and return what came of each request, in their order.
+
+        A request that is refused does not keep the others from being started. Requests are taken one by one, so a
+        generator of any length takes bounded memory (besides the results); ``on_progress`` is called after each portion
+        of ``Settings.bulk_portion_max``, where this method was called.
+
+        Raises:
+            BulkInterruptedError: ``on_progress`` or ``requests`` raised, or the hub cannot be reached any more; its
+                ``result`` is what came of the requests dealt with so far, the others were not started.
+            ArgumentTypeError: an argument is not allowed; nothing was started.
+        """
+        return carry_out(self._hub, self._calls.bulk.start_all(requests, on_progress=on_progress))
+
     def get_orchestration_state(
         self, instance_id: str, *, fetch_payloads: bool = True
     ) -> OrchestrationState | None:
@@ -144,6 +174,43 @@ class TaskHubClient:
     ) -> list[OrchestrationState]:
         """Return the states of all instances that fit, oldest first."""
         return self._hub.run(self._calls.reading.all_states(orchestration_query))
+
+    def list_orchestration_states(
+        self,
+        orchestration_query: OrchestrationQuery | None = None,
+        *,
+        page_size: int | None = None,
+        continuation_token: str | None = None,
+    ) -> Page[OrchestrationState]:
+        """Return a page of the states of all instances that fit; partition by partition, each in order of id.
+
+        A page holds ``page_size`` states (1,000 at most, which is the default), fewer only at the end. An instance that
+        is there all the time is on exactly one page.
+
+        Raises:
+            ConfigurationError: the token is not one that a page of this query came with.
+        """
+        pages = self._calls.reading.pages(orchestration_query, page_size=page_size)
+        return self._hub.run(pages(continuation_token))
+
+    def iter_orchestration_states(
+        self, orchestration_query: OrchestrationQuery | None = None, *, page_size: int | None = None
+    ) -> Iterator[OrchestrationState]:
+        """Iterate over the states of all instances that fit, in the order of :meth:`list_orchestration_states`.
+
+        One page of them is in memory at a time."""
+        pages = self._calls.reading.pages(orchestration_query, page_size=page_size)
+
+        def walk() -> Iterator[OrchestrationState]:
+            token: str | None = None
+            while True:
+                page = self._hub.run(pages(token))
+                yield from page.items
+                token = page.continuation_token
+                if token is None:
+                    return
+
+        return walk()
 
     def wait_for_orchestration_start(
         self, instance_id: str, *, fetch_payloads: bool = False, timeout: float | None = 60
@@ -212,18 +279,56 @@ class TaskHubClient:
         runtime_status: Sequence[OrchestrationStatus] | None = None,
         recursive: bool = False,
         timeout: timedelta | None = None,
+        *,
+        query: OrchestrationQuery | None = None,
+        on_progress: Callable[[BulkProgress], object] | None = None,
     ) -> PurgeInstancesResult:
-        """Remove all ended instances created from a time on and before another, of some statuses; ``is_complete`` is
-        false if ``timeout`` ended it or no worker confirmed a purge in time."""
-        return self._hub.run(
+        """Remove all ended instances created from a time on and before another, of some statuses, or that fit a query.
+
+        ``is_complete`` is false if ``timeout`` ended it or, without one, no worker confirmed a portion's purges within
+        30 s (they may wait behind other messages); what was asked for is still done then. ``on_progress`` is called
+        after each portion of ``Settings.bulk_portion_max``, where this method was called.
+
+        Raises:
+            BulkInterruptedError: ``on_progress`` raised; ``result`` says how many had been removed by then.
+        """
+        return carry_out(
+            self._hub,
             self._calls.purging.purge_by(
                 created_time_from=created_time_from,
                 created_time_to=created_time_to,
                 runtime_status=runtime_status,
                 recursive=recursive,
                 timeout=timeout,
-            )
+                query=query,
+                on_progress=on_progress,
+            ),
         )
+
+    def get_hub_statistics(self) -> HubStatistics:
+        """Return counts of the whole hub: instances, waiting messages and activities, dead letters, workers, size.
+
+        It reads an index entry per instance, message and task (70 ms of CPU per million on the embedded hub), for a
+        look every some seconds."""
+        return self._hub.run(self._calls.upkeep.statistics())
+
+    def list_dead_letters(self) -> list[DeadLetterInfo]:
+        """Return the messages and activity calls that could not be handled, the oldest first.
+
+        A worker deals with each first: it fails the instance or the activity that is named, or says in the log that
+        nothing can be read; then it keeps the newest ``Settings.dead_letters_kept_max`` here."""
+        return self._hub.run(self._calls.upkeep.dead_letters())
+
+    def redrive_dead_letter(self, letter_id: str) -> list[str]:
+        """Send what a dead letter carries again, and forget the letter; return the new ids of its messages.
+
+        What was answered meanwhile is not counted again: a message to an instance that has ended is dropped.
+
+        Raises:
+            DeadLetterNotFoundError: there is no such letter.
+            DeadLetterUnreadableError: this version cannot read it; it is kept.
+        """
+        return self._hub.run(self._calls.upkeep.redrive(letter_id))
 
     def close(self) -> None:
         """Do nothing: the hub is closed by whoever opened it."""

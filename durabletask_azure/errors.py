@@ -21,6 +21,9 @@
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
     │   ├── QueueFullError                      a queue is at its size limit
+    │   ├── DeadLetterNotFoundError             there is no kept dead letter of that id
+    │   ├── DeadLetterUnreadableError           this version cannot read what a dead letter carries
+    │   ├── BulkInterruptedError                a call for many instances ended early; has what it came to
     │   └── WorkerStateError                    the call does not fit a worker that runs
     └── ConfigurationError                      a setting, name or argument is not allowed; says what is
         ├── ArgumentTypeError                   an argument is of the wrong type, or there is none of that name
@@ -34,7 +37,7 @@ translated at the edge with ``raise ... from``.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from durabletask_azure.core.failures import FailureDetails
@@ -42,8 +45,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivityNotRegisteredError",
     "ArgumentTypeError",
+    "BulkInterruptedError",
     "CommitRefusedError",
     "ConfigurationError",
+    "DeadLetterNotFoundError",
+    "DeadLetterUnreadableError",
     "DurableTaskError",
     "HubUnavailableError",
     "InvalidQueueSizeError",
@@ -185,6 +191,30 @@ class PayloadMissingError(TaskHubError):
 
 class QueueFullError(TaskHubError):
     """A queue has reached its size limit."""
+
+
+class DeadLetterNotFoundError(TaskHubError, LookupError):
+    """There is no kept dead letter of that id: it was redriven, or newer ones took its place."""
+
+
+class DeadLetterUnreadableError(TaskHubError):
+    """A dead letter carries what this version cannot read; a newer one may."""
+
+
+class BulkInterruptedError(TaskHubError):
+    """A call for many instances ended before its end; ``__cause__`` says why.
+
+    What it had done stays done: ``result`` is what the call would have returned of that.
+    """
+
+    def __init__(self, message: str, result: Any) -> None:
+        super().__init__(message)
+        self._result = result
+
+    @property
+    def result(self) -> Any:
+        """A ``BulkStartResult`` or a ``PurgeInstancesResult``, as the call returns it."""
+        return self._result
 
 
 class WorkerStateError(TaskHubError, RuntimeError):

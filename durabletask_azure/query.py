@@ -6,8 +6,8 @@ UTC, others are converted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Generic, TypeVar, cast, overload
@@ -119,10 +119,18 @@ class OrchestrationState:
 
 @dataclass
 class OrchestrationQuery:
-    """Which instances to list: created from a time on and before another, of some statuses, by prefix of their id.
+    """Which instances to list or purge; what is left out does not restrict, and all that is given has to fit.
 
-    ``max_instance_count`` bounds what one request to the store fetches, as in Microsoft's package: all instances that
-    fit are returned.
+    The first six fields are those of Microsoft's package. Ranges hold what lies at ``..._from`` or later and before
+    ``..._to``. ``max_instance_count`` bounds what one request to the store fetches, as there: all instances that fit
+    are returned. ``fetch_inputs_and_outputs`` says whether states have them.
+
+    The rest goes beyond it. ``instance_ids``, ``names`` and ``versions`` hold one or more values, of which one has to
+    match exactly (``None`` among the versions: an instance without one). ``tags`` are those an instance must have,
+    among others. ``has_pending_reason``: whether something is said to keep it from starting, such as missing code.
+
+    Ids and statuses are found by index; everything else is compared instance by instance, and tags only after an
+    instance was read: over very many instances give a status or an id prefix with it.
     """
 
     created_time_from: datetime | None = None
@@ -131,6 +139,16 @@ class OrchestrationQuery:
     max_instance_count: int | None = (1 << 31) - 1
     fetch_inputs_and_outputs: bool = False
     instance_id_prefix: str | None = None
+    _: KW_ONLY
+    instance_ids: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    versions: Sequence[str | None] | None = None
+    tags: Mapping[str, str] | None = None
+    last_updated_time_from: datetime | None = None
+    last_updated_time_to: datetime | None = None
+    completed_time_from: datetime | None = None
+    completed_time_to: datetime | None = None
+    has_pending_reason: bool | None = None
 
 
 @dataclass

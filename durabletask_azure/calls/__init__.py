@@ -12,7 +12,9 @@ import uuid
 from durabletask_azure.calls.arguments import Arguments
 from durabletask_azure.calls.purging import PurgingCalls
 from durabletask_azure.calls.reading import ReadingCalls
+from durabletask_azure.calls.starting import BulkStarts
 from durabletask_azure.calls.steering import SteeringCalls
+from durabletask_azure.calls.upkeep import UpkeepCalls
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.hosting import HubHost, checked_host, checked_logger
@@ -38,3 +40,5 @@ class ClientCalls:
         self.steering = SteeringCalls(operations, arguments, log)
         self.reading = ReadingCalls(operations, arguments, log)
         self.purging = PurgingCalls(operations, arguments, log)
+        self.bulk = BulkStarts(operations, arguments, log)
+        self.upkeep = UpkeepCalls(operations, host.ports.info.partitions, log)

@@ -29,6 +29,7 @@ from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.inbox import Inbox, Item
 from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
 from durabletask_azure.engine.recovery import Recovery
+from durabletask_azure.engine.retention import keep_retention
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.engine.sender import Sender
 from durabletask_azure.errors import PartitionLostError
@@ -125,6 +126,7 @@ class PartitionOwner:
             self._receiver = self.spawn(self._receive())
             self.spawn(self._renew())
             self.spawn(self.recovery.keep_sweeping())
+            self.spawn(keep_retention(self))
             await self._turns()
             if self._releasing and self._alive:
                 await self._hand_over()

@@ -27,6 +27,7 @@ def instance(
     output: str | None = None,
     tail: bytes = b"",
     execution_id: str = "e1",
+    version: str | None = None,
 ) -> InstanceRow:
     """Return an instance row."""
     return InstanceRow(
@@ -41,6 +42,7 @@ def instance(
         reason=reason,
         output=output,
         tail=tail,
+        version=version,
     )
 
 

@@ -263,9 +263,11 @@ async def test_purging_many_without_a_worker_gives_up_after_the_first_page() -> 
         row = instance(f"i{number:03}", status=RuntimeStatus.COMPLETED)
         await real.store.insert_instance(0, row)
     ids = iter(range(1_000))
-    operations = ClientOperations(ports, Settings(), lambda: str(next(ids)))
+    operations = ClientOperations(ports, Settings(bulk_portion_max=200), lambda: str(next(ids)))
 
-    assert await operations.purging.purge_by(InstanceFilter(), recursive=False, timeout_s=None) == (0, False)
+    purge = operations.purging.by_filter(InstanceFilter(), tags=None, recursive=False, timeout_s=None)
+    assert await purge.step() is False
+    assert (purge.gone, purge.left, purge.is_complete) == (0, 200, False)
 
     assert next(ids) == 200
     assert time.now_s < 60

@@ -33,6 +33,9 @@ PACKAGE = {
         "CancellableTask",
         "CommitRefusedError",
     ),
+    *("BulkInterruptedError", "BulkProgress", "BulkStartResult", "NewOrchestration", "StartResult"),
+    *("DeadLetterInfo", "DeadLetterNotFoundError", "DeadLetterUnreadableError"),
+    *("HubStatistics", "PartitionStatistics", "WorkerStatistics"),
     *("CompletableTask", "ConcurrencyOptions", "ConfigurationError", "DataConverter", "DurableTaskError"),
     *("ExceptionPropertiesProvider", "FailureDetails", "HubUnavailableError", "InvalidQueueSizeError"),
     *("JsonDataConverter", "NonDeterminismError", "NonRetriableError", "OrchestrationAlreadyExistsError"),
@@ -73,6 +76,8 @@ TASK = {
 CLIENT = {
     *("AsyncTaskHubClient", "OrchestrationFailedError", "OrchestrationQuery", "OrchestrationState"),
     *("OrchestrationStatus", "Page", "PurgeInstancesResult", "TaskHubClient"),
+    *("BulkProgress", "BulkStartResult", "NewOrchestration", "StartResult"),
+    *("DeadLetterInfo", "HubStatistics", "PartitionStatistics", "WorkerStatistics"),
 }
 WORKER = {
     *("ActivityNotRegisteredError", "ConcurrencyOptions", "ExceptionPropertiesProvider"),
@@ -98,6 +103,15 @@ CLIENT_METHODS = {
     "purge_orchestrations_by": (
         "created_time_from=None, created_time_to=None, runtime_status=None, recursive=False, timeout=None"
     ),
+}
+# What only this package has.
+OWN_CLIENT_METHODS = {
+    "schedule_new_orchestrations": "requests, on_progress=None",
+    "list_orchestration_states": "orchestration_query=None, page_size=None, continuation_token=None",
+    "iter_orchestration_states": "orchestration_query=None, page_size=None",
+    "get_hub_statistics": "",
+    "list_dead_letters": "",
+    "redrive_dead_letter": "letter_id",
 }
 
 
@@ -143,10 +157,21 @@ def test_both_clients_have_the_same_methods() -> None:
         {name for name in vars(kind) if not name.startswith("_")}
         for kind in (TaskHubClient, AsyncTaskHubClient)
     ]
-    assert public[0] == public[1] == {*CLIENT_METHODS, "close"}
-    for name in CLIENT_METHODS:
+    assert public[0] == public[1] == {*CLIENT_METHODS, *OWN_CLIENT_METHODS, "close"}
+    for name in (*CLIENT_METHODS, *OWN_CLIENT_METHODS):
         sync, other = (inspect.signature(getattr(kind, name)) for kind in (TaskHubClient, AsyncTaskHubClient))
-        assert sync == other
+        assert sync.parameters == other.parameters
+        # An iterator is made at once by both; all else is awaited by one of them.
+        assert str(sync.return_annotation) == str(other.return_annotation).removeprefix("Async")
+
+
+@pytest.mark.parametrize("kind", [TaskHubClient, AsyncTaskHubClient])
+@pytest.mark.parametrize("name", OWN_CLIENT_METHODS)
+def test_methods_of_our_own_stay_as_they_are(kind: type, name: str) -> None:
+    method = getattr(kind, name)
+    assert ", ".join(parameters(method)) == OWN_CLIENT_METHODS[name]
+    is_awaited = kind is AsyncTaskHubClient and name != "iter_orchestration_states"
+    assert inspect.iscoroutinefunction(method) is is_awaited
 
 
 def test_a_state_has_durabletasks_fields_first() -> None:
@@ -191,6 +216,18 @@ def test_history_events_have_durabletasks_fields_in_its_order() -> None:
         kind = getattr(history, name)
         assert issubclass(kind, history.HistoryEvent)
         assert [field.name for field in dataclasses.fields(kind)] == ["event_id", "timestamp", *own.split()]
+
+
+def test_a_query_has_durabletasks_fields_first_and_the_rest_by_name() -> None:
+    fields = dataclasses.fields(OrchestrationQuery)
+    assert [field.name for field in fields if not field.kw_only] == [
+        *("created_time_from", "created_time_to", "runtime_status", "max_instance_count"),
+        *("fetch_inputs_and_outputs", "instance_id_prefix"),
+    ]
+    assert [field.name for field in fields if field.kw_only] == [
+        *("instance_ids", "names", "versions", "tags", "last_updated_time_from", "last_updated_time_to"),
+        *("completed_time_from", "completed_time_to", "has_pending_reason"),
+    ]
 
 
 def test_workers_take_what_durabletask_takes() -> None:

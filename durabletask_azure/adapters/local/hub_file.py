@@ -25,6 +25,7 @@ from durabletask_azure.adapters.local.committer import (
     Transaction,
     last_seq,
 )
+from durabletask_azure.adapters.local.dead import LocalArchive
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
@@ -40,6 +41,7 @@ from durabletask_azure.adapters.local.schema import (
     folders_of,
 )
 from durabletask_azure.adapters.local.sessions import LocalOrchestrationQueue
+from durabletask_azure.adapters.local.statistics import LocalStatistics
 from durabletask_azure.adapters.local.store import LocalChangeSignal, LocalPlans, LocalStore
 from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.ports import HubInfo, HubPorts, TransactionLimits
@@ -135,6 +137,8 @@ class LocalHub:
             changes=LocalChangeSignal(parts.bell),
             clock=SystemClock(),
             limits=_LIMITS,
+            archive=LocalArchive(parts.committer, parts.reader, settings.dead_letters_kept_max),
+            statistics=LocalStatistics(parts.reader, parts.committer.clock, parts.info.partitions),
             atomic=LocalPlans(store),
             close=self.close,
         )
