@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from durabletask_azure.core.annotations import Signature, signature_of
@@ -18,12 +19,16 @@ from durabletask_azure.core.definitions import (
     TaskActivity,
     TaskOrchestration,
 )
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.filters import WorkItemFilters, takes_orchestration, work_item_filters_of
 from durabletask_azure.core.naming import check_name, check_version, get_name
+from durabletask_azure.core.versioning import VersioningOptions, version_mismatch
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 __all__ = [
     "ActivityDefinition",
     "OrchestratorDefinition",
+    "Refusal",
     "Registry",
     "TaskActivity",
     "TaskOrchestration",
@@ -35,12 +40,25 @@ _NAMES_SHOWN_MAX = 20
 _CONTEXT_NAMES = frozenset({"ctx", "context", "_", "_ctx", "_context"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a worker does not run an orchestration: it waits for another worker, or ends with ``failure`` if set."""
+
+    reason: str
+    failure: FailureDetails | None = None
+
+
 class Registry:
-    """The orchestrators and activities of a worker."""
+    """The orchestrators and activities of a worker, and which work the worker takes.
+
+    ``versioning`` and ``filters`` are ``None`` for a worker that takes every version and every name.
+    """
 
     def __init__(self) -> None:
         self._orchestrators: dict[tuple[str, str | None], OrchestratorDefinition] = {}
         self._activities: dict[str, ActivityDefinition] = {}
+        self.versioning: VersioningOptions | None = None
+        self.filters: WorkItemFilters | None = None
 
     @property
     def orchestrators(self) -> tuple[OrchestratorDefinition, ...]:
@@ -133,6 +151,30 @@ class Registry:
         """Return the orchestrator of that name and version, else the one registered without a version."""
         return self._orchestrators.get((name, version)) or self._orchestrators.get((name, None))
 
+    def code_for(self, name: str, version: str | None) -> OrchestratorDefinition | Refusal:
+        """Return the orchestrator that this worker runs for that name and version, or why it runs none."""
+        if self.filters is not None and not takes_orchestration(self.filters, name, version):
+            return Refusal(reason=f"the worker that owns the instance takes no {_which(name, version)}: see its work item filters")
+        definition = self.orchestrator(name, version)
+        if definition is None:
+            return Refusal(
+                reason=f"no orchestrator {_which(name, version)} is registered with the worker that owns the instance"
+                f" (registered: {self.known_orchestrators()})"
+            )
+        mismatch = None if self.versioning is None else version_mismatch(self.versioning, version)
+        if mismatch is not None:
+            fails = self.versioning is not None and self.versioning.fails
+            return Refusal(
+                reason=f"the worker that owns the instance runs other versions: {mismatch.message}",
+                failure=mismatch if fails else None,
+            )
+        return definition
+
+    def own_filters(self) -> WorkItemFilters:
+        """Return filters that take what is registered here, and with strict versioning its version alone."""
+        orchestrators = [name for name, _ in self._orchestrators]
+        return work_item_filters_of(orchestrators, self._activities, self.versioning)
+
     def known_orchestrators(self) -> str:
         """Return the first names and versions that are registered, for messages to people."""
         known = sorted(
@@ -153,6 +195,10 @@ class Registry:
     def _check_free(self, name: str) -> None:
         if name in self._activities:
             raise ConfigurationError(f"an activity {name!r} already exists")
+
+
+def _which(name: str, version: str | None) -> str:
+    return f"{name!r} version {version!r}" if version else f"{name!r}"
 
 
 def _name(name: str | None, target: Any, factory: Any, what: str) -> str:
