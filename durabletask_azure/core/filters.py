@@ -97,10 +97,16 @@ def work_item_filters_of(
 ) -> WorkItemFilters:
     """Return the filters of a worker that takes what it has code for; with strict versioning of its version alone."""
     versions: list[str] = []
-    if versioning is not None and versioning.match_strategy is VersionMatchStrategy.STRICT and versioning.version:
+    if (
+        versioning is not None
+        and versioning.match_strategy is VersionMatchStrategy.STRICT
+        and versioning.version
+    ):
         versions = [versioning.version]
     return WorkItemFilters(
-        orchestrations=[OrchestrationWorkItemFilter(name, [*versions]) for name in dict.fromkeys(orchestrators)],
+        orchestrations=[
+            OrchestrationWorkItemFilter(name, [*versions]) for name in dict.fromkeys(orchestrators)
+        ],
         activities=[ActivityWorkItemFilter(name, [*versions]) for name in dict.fromkeys(activities)],
     )
 

@@ -154,7 +154,9 @@ class Registry:
     def code_for(self, name: str, version: str | None) -> OrchestratorDefinition | Refusal:
         """Return the orchestrator that this worker runs for that name and version, or why it runs none."""
         if self.filters is not None and not takes_orchestration(self.filters, name, version):
-            return Refusal(reason=f"the worker that owns the instance takes no {_which(name, version)}: see its work item filters")
+            return Refusal(
+                reason=f"the worker that owns the instance takes no {_which(name, version)}: see its work item filters"
+            )
         definition = self.orchestrator(name, version)
         if definition is None:
             return Refusal(

@@ -1,8 +1,7 @@
 """Which versions of orchestrations a worker runs, and what it does with the others.
 
-Names, strategies and the order of versions are those of ``durabletask.worker``: a version that PEP 440 knows is compared
-by PEP 440, any other as text, and no version comes before every version. Pure: who asks when is ``core/admission.py``'s
-business.
+Names, strategies and the order of versions are those of ``durabletask.worker``. When it is asked, and what follows, is
+``core/admission.py``'s business.
 """
 
 from __future__ import annotations
@@ -84,8 +83,8 @@ class VersioningOptions:
 def compare_versions(one: str | None, other: str | None) -> int:
     """Return -1, 0 or 1: whether ``one`` is earlier than, the same as, or later than ``other``.
 
-    Both are compared by PEP 440 (``1.10`` is later than ``1.9``, ``1.0`` is ``1.0.0``), or as text if one of them is not
-    a version by it. Without a version (``None`` or empty) comes before every version.
+    Both are compared by PEP 440 (``1.10`` is later than ``1.9``, ``1.0`` is ``1.0.0``), or as text if one of them is no
+    version by it. None at all (``None`` or empty) comes before every version.
     """
     if not one or not other:
         return bool(one) - bool(other)
