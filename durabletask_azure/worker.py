@@ -141,7 +141,8 @@ class TaskHubWorker(WorkPolicies):
         """Register an orchestrator and return its name.
 
         ``fn`` is a function ``(ctx, input)`` or ``(ctx)``, or a class or instance with such a method ``run``;
-        ``factory`` instead makes one such object for each execution. A name may be registered in several versions.
+        ``factory`` instead makes one such object for each execution, with whatever it depends on. A name may be
+        registered in several versions; the one without a version stands in for those that are not.
 
         Raises:
             WorkerStateError: (a ``RuntimeError``) the worker is running.
@@ -157,15 +158,17 @@ class TaskHubWorker(WorkPolicies):
         self._check_stopped("Activities cannot be added")
         return self._registry.add_activity(fn, name=name, factory=factory)
 
-    def add_activities_from(self, obj: Any) -> list[str]:
+    def add_activities_from(self, obj: Any, *, interface: type | None = None) -> list[str]:
         """Register every public method of an object as an activity of the method's name; return the names.
 
+        With ``interface`` (a class, abstract class or protocol) only the methods that it declares.
+
         Raises:
-            WorkerStateError: the worker is running. ConfigurationError: a name is taken, or there is no public method;
-                then none was registered.
+            WorkerStateError: the worker is running. ConfigurationError: a name is taken, there is no public method, or
+                the object lacks one of the interface; then none was registered.
         """
         self._check_stopped("Activities cannot be added")
-        return self._registry.add_activities_from(obj)
+        return self._registry.add_activities_from(obj, interface=interface)
 
     @overload
     def orchestrator(self, fn: F, /) -> F: ...

@@ -127,22 +127,31 @@ class Registry:
             )
         )
 
-    def add_activities_from(self, target: Any) -> list[str]:
+    def add_activities_from(self, target: Any, *, interface: type | None = None) -> list[str]:
         """Register every public method of an object as an activity of the method's name; return the names, sorted.
+
+        With ``interface`` (a class, abstract class or protocol) only the methods that it declares.
 
         A method whose first parameter is called ``ctx`` or ``context`` takes ``(ctx, input)`` or ``(ctx)``; any other
         takes the input alone, and one with several parameters takes the members of a list as its arguments.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) a name is taken, or the object has no public method.
+            ConfigurationError: (a ``ValueError``) a name is taken, the object or the interface has no public method, or
+                the object lacks one of the interface.
         """
-        definitions = [
-            _interface_method(name, method)
-            for name, method in inspect.getmembers(target, callable)
-            if not name.startswith("_") and not inspect.isclass(method)
-        ]
+        methods = _public_methods(target)
+        if interface is not None:
+            if not isinstance(interface, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArgumentTypeError(f"interface must be a class, not {type(interface).__name__}")
+            declared = _public_methods(interface)
+            missing = ", ".join(sorted(declared.keys() - methods.keys()))
+            if missing:
+                raise ConfigurationError(f"{type(target).__name__} lacks {missing} of {interface.__name__}")
+            methods = {name: methods[name] for name in declared}
+        definitions = [_interface_method(name, method) for name, method in methods.items()]
         if not definitions:
-            raise ConfigurationError(f"{type(target).__name__} has no public method to make an activity of")
+            where = type(target).__name__ if interface is None else interface.__name__
+            raise ConfigurationError(f"{where} has no public method to make an activity of")
         for definition in definitions:
             self._check_free(definition.name)
         return [self._add_activity(definition) for definition in definitions]
@@ -296,6 +305,14 @@ def _without_context(method: Callable[..., Any], parameters: int | None) -> Call
         return method(value) if parameters == 1 else method(*value)
 
     return call
+
+
+def _public_methods(target: Any) -> dict[str, Callable[..., Any]]:
+    return {
+        name: method
+        for name, method in inspect.getmembers(target, callable)
+        if not name.startswith("_") and not inspect.isclass(method)
+    }
 
 
 def _interface_method(name: str, method: Callable[..., Any]) -> ActivityDefinition:
