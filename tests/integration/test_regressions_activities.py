@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -207,8 +207,10 @@ async def test_a_task_that_can_be_neither_read_nor_put_aside_nor_given_back_free
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-        async def receive(self, count_max: int, wait_s: float) -> list[ActivityDelivery]:
-            found = await self._real.receive(count_max, wait_s)
+        async def receive(
+            self, count_max: int, wait_s: float, names: Collection[str] | None = None
+        ) -> list[ActivityDelivery]:
+            found = await self._real.receive(count_max, wait_s, names)
             return [replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found]
 
         async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
