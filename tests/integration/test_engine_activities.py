@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from durabletask_azure.adapters.local import open_local
 from durabletask_azure.core.failures import FailureDetails
@@ -132,8 +133,8 @@ class QueueWithTricks:
     ) -> list[ActivityDelivery]:
         found = await self._real.receive(count_max, wait_s, names)
         if self.unreadable:
-            return [replace(one, task=None, error="garbage") for one in found]
-        return [replace(one, delivery_count=self.deliveries) for one in found]
+            return [structs.replace(one, task=None, error="garbage") for one in found]
+        return [structs.replace(one, delivery_count=self.deliveries) for one in found]
 
     async def finish(self, results: list[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         self.finish_calls.append(len(results))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from durabletask_azure.adapters.local import open_local
 from durabletask_azure.core.definitions import ActivityDefinition
@@ -211,7 +212,9 @@ async def test_a_task_that_can_be_neither_read_nor_put_aside_nor_given_back_free
             self, count_max: int, wait_s: float, names: Collection[str] | None = None
         ) -> list[ActivityDelivery]:
             found = await self._real.receive(count_max, wait_s, names)
-            return [replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found]
+            return [
+                structs.replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found
+            ]
 
         async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
             raise ConfigurationError("refused")
