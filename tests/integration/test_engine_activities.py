@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import msgspec
 import pytest
-from msgspec import structs
 
 from durabletask_azure.adapters.local import open_local
 from durabletask_azure.core.failures import FailureDetails
@@ -133,8 +133,8 @@ class QueueWithTricks:
     ) -> list[ActivityDelivery]:
         found = await self._real.receive(count_max, wait_s, names)
         if self.unreadable:
-            return [structs.replace(one, task=None, error="garbage") for one in found]
-        return [structs.replace(one, delivery_count=self.deliveries) for one in found]
+            return [msgspec.structs.replace(one, task=None, error="garbage") for one in found]
+        return [msgspec.structs.replace(one, delivery_count=self.deliveries) for one in found]
 
     async def finish(self, results: list[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         self.finish_calls.append(len(results))
