@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
+from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     EventRaisedEvent,
     ExecutionCompletedEvent,
@@ -45,12 +46,12 @@ from durabletask_azure.core.messages import (
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import Payload
 from durabletask_azure.core.purge import is_child_of, purge
+from durabletask_azure.core.registry import OrchestratorDefinition, Refusal
 from durabletask_azure.core.rows import InstanceRow, PastExecution
 from durabletask_azure.core.starts import begin, child_start, create, replace_request, start_execution
 from durabletask_azure.core.state import ExecutionState
 
 if TYPE_CHECKING:
-    from durabletask_azure.core.registry import OrchestratorDefinition
     from durabletask_azure.core.turn import Turn, TurnContext
 
 __all__ = ["Admission", "in_order"]
@@ -104,6 +105,8 @@ class Admission:
         self.kept: list[Message] = list(row.kept) if row else []
         self.reason = row.reason if row else None
         self.definition: OrchestratorDefinition | None = None
+        self.refusal: Refusal | None = None
+        """Why there is no definition: set unless the instance is absent."""
         self.now: datetime = instance.state.now or ctx.server_now
 
     @property
@@ -254,30 +257,28 @@ class Admission:
     # ------------------------------------------------------------------ code that is not here
 
     def find_code(self) -> None:
-        """Look up the code of the instance's name and version."""
+        """Look up the code of the instance's name and version, and whether this worker runs it."""
         row = self.instance.row
-        self.definition = self.ctx.registry.orchestrator(row.name, row.version) if row else None
+        found = None if row is None else self.ctx.registry.code_for(row.name, row.version)
+        self.refusal = found if isinstance(found, Refusal) else None
+        self.definition = None if isinstance(found, Refusal) else found
 
     def _resume(self) -> None:
         """Do what needs no message: a start that is due, kept messages whose code is here now."""
-        row = self.instance.row
-        assert row is not None
         if self.instance.state.started is None:
             begin(self)
-        elif self.definition is None:
-            self.note_missing_code(row)
+        elif self.refusal is not None:
+            self.refuse(self.refusal)
         elif self.kept or self.reason is not None:
             self.admit_kept()
 
-    def note_missing_code(self, row: InstanceRow) -> None:
-        """Give the row the reason why its instance does not run."""
-        version = f" version {row.version!r}" if row.version else ""
-        reason = (
-            f"no orchestrator {row.name!r}{version} is registered with the worker that owns the instance"
-            f" (registered: {self.ctx.registry.known_orchestrators()})"
-        )
-        self.changed = self.changed or self.reason != reason
-        self.reason = reason
+    def refuse(self, refusal: Refusal) -> None:
+        """Let the instance wait with a reason in its row, or fail it, as the worker is told to."""
+        if refusal.failure is not None:
+            self.fail(refusal.failure)
+            return
+        self.changed = self.changed or self.reason != refusal.reason
+        self.reason = refusal.reason
 
     def admit_kept(self) -> None:
         """Admit what waited in the row, now that the instance can run."""
@@ -312,14 +313,11 @@ class Admission:
             if not is_child_of(self, body.parent_execution_id):
                 self.drop(item, "it is for the child of another execution")
                 return
+        if isinstance(body, FailInstance):
+            self.fail(body.failure)
+            return
         if self.instance.state.started is None:
             start_execution(self)
-        if isinstance(body, FailInstance):
-            self.ended = ExecutionCompletedEvent(
-                timestamp=self.now, commit=self.ctx.n, status=RuntimeStatus.FAILED, failure=body.failure
-            )
-            self._touch()
-            return
         self.push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
         children = tuple(
             task.instance_id
@@ -333,6 +331,15 @@ class Admission:
             result=body.input,
             cascade=children if body.recurse else (),
         )
+
+    def fail(self, failure: FailureDetails) -> None:
+        """End a pending or running instance as failed, without asking its code."""
+        if self.instance.state.started is None:
+            start_execution(self)
+        self.ended = ExecutionCompletedEvent(
+            timestamp=self.now, commit=self.ctx.n, status=RuntimeStatus.FAILED, failure=failure
+        )
+        self._touch()
 
     def _event(
         self,

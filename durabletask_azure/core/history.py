@@ -237,9 +237,10 @@ class SubOrchestrationInstanceFailedEvent(
 
 
 class TimerCreatedEvent(_Event, frozen=True, kw_only=True, tag="TimerCreated"):
-    """The orchestrator created a timer."""
+    """The orchestrator created a timer; with ``final_fire_at`` it is a part of a longer one, due then."""
 
     fire_at: datetime
+    final_fire_at: datetime | None = None
 
 
 class TimerFiredEvent(_Event, frozen=True, kw_only=True, tag="TimerFired"):

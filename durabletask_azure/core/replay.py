@@ -237,9 +237,7 @@ class Execution:
         )
         for carried in event.carried:
             journal.event_raised(carried, _text(carried.input, loaded))
-        self._main = self._loop.begin(
-            run_definition(self._definition, self._context, self._options.codec, text)
-        )
+        self._main = self._loop.begin(run_definition(self._definition, self._context, self._options, text))
 
     # ------------------------------------------------------------ the end
 

@@ -105,8 +105,8 @@ def begin(admission: Admission) -> bool:
     assert row is not None
     if row.scheduled_start is not None and admission.now < row.scheduled_start:
         return False
-    if admission.definition is None:
-        admission.note_missing_code(row)
+    if admission.refusal is not None:
+        admission.refuse(admission.refusal)
         return False
     start_execution(admission)
     admission.admit_kept()

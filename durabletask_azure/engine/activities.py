@@ -21,22 +21,19 @@ from durabletask_azure.core.payloads import BlobRef, Payload, PayloadWriter
 from durabletask_azure.core.record import store_failure
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.activity_middleware import SurroundedWork
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
     describe,
     describe_briefly,
+    not_registered,
     task_ended,
     task_failed,
 )
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
-from durabletask_azure.errors import (
-    ActivityNotRegisteredError,
-    PartitionLostError,
-    PayloadMissingError,
-    PayloadTooLargeError,
-)
+from durabletask_azure.errors import PartitionLostError, PayloadMissingError, PayloadTooLargeError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from durabletask_azure.settings import Settings
 
@@ -87,6 +84,7 @@ class ActivityLoop:
         self._options = options
         self._executor = executor
         self._counters = counters
+        self._names = None if registry.filters is None else registry.filters.activity_names
         self._running_max = concurrency_max or settings.activity_concurrency_max
         self._inside_max = self._running_max + settings.activity_prefetch_max
         self._batch_max = settings.pack_events_max * ports.info.partitions
@@ -184,7 +182,7 @@ class ActivityLoop:
                     self._ports.clock,
                     self._settings,
                     "receiving activities",
-                    lambda room=room: self._ports.activities.receive(room, _RECEIVE_WAIT_S),
+                    lambda room=room: self._ports.activities.receive(room, _RECEIVE_WAIT_S, self._names),
                     keep_going=self._is_receiving,
                 )
             except PartitionLostError:  # patience ended with the loop
@@ -211,11 +209,7 @@ class ActivityLoop:
             )
             self._conclude(entry, None, FailureDetails(message=message, error_type=DELIVERIES_EXHAUSTED))
         elif self._registry.activity(task.name) is None:
-            known = ", ".join(sorted(definition.name for definition in self._registry.activities)) or "none"
-            error = ActivityNotRegisteredError(
-                f"no activity {task.name!r} is registered (registered: {known})"
-            )
-            self._conclude(entry, None, describe(error, self._options))
+            self._conclude(entry, None, not_registered(task, self._registry, self._options))
         else:
             self._held.append(entry)
 
@@ -289,14 +283,16 @@ class ActivityLoop:
         definition = self._registry.activity(entry.task.name)
         assert definition is not None
         count = entry.delivery.delivery_count
-        self._executor.submit(ActivityWork(entry.key, definition, entry.task, text, count, self._options))
+        work = (entry.key, definition, entry.task, text, count, self._options)
+        surrounded = bool(self._options.activity_middleware)
+        self._executor.submit(SurroundedWork(*work, self._executor) if surrounded else ActivityWork(*work))
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
         for work in works:
-            assert isinstance(work, ActivityWork)
-            entry = self._inside.get(work.key)
-            if entry is not None:
+            # Sync code inside middleware is a unit of its own, and tells the one around it.
+            entry = self._inside.get(work.key) if isinstance(work, ActivityWork) else None
+            if entry is not None and isinstance(work, ActivityWork):
                 self._ended(entry, work.result, work.failure)
 
     def _ended(self, entry: _Entry, text: str | None, failure: FailureDetails | None) -> None:

@@ -22,9 +22,11 @@ from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
 from durabletask_azure.core.messages import ActivityTask, ToPartition
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.errors import ActivityNotRegisteredError
 
-__all__ = ["ActivityWork", "describe", "describe_briefly", "task_ended", "task_failed"]
+__all__ = ["ActivityWork", "describe", "describe_briefly", "not_registered", "task_ended", "task_failed"]
 
 _BRIEF_BYTES_MAX = 1_000
 
@@ -88,8 +90,12 @@ class ActivityWork:
         self.failure = describe(error, self._options)
 
     def _call(self) -> Any:
+        """Call the activity; what it returns may be awaitable."""
+        return self._definition.fn(self._context(), self._input())
+
+    def _context(self) -> ActivityContext:
         task = self._task
-        context = ActivityContext(
+        return ActivityContext(
             task.instance_id,
             task.task_id,
             name=task.name,
@@ -97,8 +103,9 @@ class ActivityWork:
             version=task.version,
             delivery_count=self.delivery_count,
         )
-        value = self._options.codec.deserialize(self._text, self._definition.input_type)
-        return self._definition.fn(context, value)
+
+    def _input(self) -> Any:
+        return self._options.codec.deserialize(self._text, self._definition.input_type)
 
 
 def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
@@ -117,6 +124,13 @@ def describe_briefly(error: BaseException) -> FailureDetails:
     """Return the record of an error that has room in a message whatever the settings: type and text only."""
     message = truncate(str(error), _BRIEF_BYTES_MAX)
     return FailureDetails(message=message, error_type=qualified_name(type(error)))
+
+
+def not_registered(task: ActivityTask, registry: Registry, options: RuntimeOptions) -> FailureDetails:
+    """Return the failure of a task whose activity this worker, which takes it, does not know."""
+    known = ", ".join(sorted(definition.name for definition in registry.activities)) or "none"
+    message = f"no activity {task.name!r} is registered (registered: {known})"
+    return describe(ActivityNotRegisteredError(message), options)
 
 
 def task_failed(task: ActivityTask, failure: FailureDetails, *, at: datetime, partitions: int) -> ToPartition:

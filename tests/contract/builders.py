@@ -58,9 +58,9 @@ def message(
     )
 
 
-def task(task_id: str, *, group: str = "") -> ToActivities:
+def task(task_id: str, *, group: str = "", name: str = "ship") -> ToActivities:
     """Return an activity task."""
-    made = ActivityTask(id=task_id, instance_id="i", execution_id="e1", task_id=1, name="ship", input="1")
+    made = ActivityTask(id=task_id, instance_id="i", execution_id="e1", task_id=1, name=name, input="1")
     return ToActivities(task=made, group=group)
 
 

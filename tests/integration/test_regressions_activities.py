@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from durabletask_azure.adapters.local import open_local
 from durabletask_azure.core.definitions import ActivityDefinition
@@ -207,9 +208,13 @@ async def test_a_task_that_can_be_neither_read_nor_put_aside_nor_given_back_free
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-        async def receive(self, count_max: int, wait_s: float) -> list[ActivityDelivery]:
-            found = await self._real.receive(count_max, wait_s)
-            return [replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found]
+        async def receive(
+            self, count_max: int, wait_s: float, names: Collection[str] | None = None
+        ) -> list[ActivityDelivery]:
+            found = await self._real.receive(count_max, wait_s, names)
+            return [
+                structs.replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found
+            ]
 
         async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
             raise ConfigurationError("refused")

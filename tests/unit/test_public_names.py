@@ -25,6 +25,8 @@ from durabletask_azure import (
 )
 
 PACKAGE = {
+    *("ActivityWorkItemFilter", "EntityWorkItemFilter", "OrchestrationWorkItemFilter", "WorkItemFilters"),
+    *("VersionFailureStrategy", "VersionMatchStrategy", "VersioningOptions"),
     *(
         "ActivityContext",
         "ActivityNotRegisteredError",
@@ -59,6 +61,7 @@ PACKAGE = {
         "TaskHub",
     ),
     *("TaskHubClient", "TaskHubError", "TaskHubWorker", "TaskOrchestration", "ThrottledError", "TimerTask"),
+    *("VersionFailureStrategy", "VersionMatchStrategy", "VersioningOptions", "WorkItemFilters"),
     *("WorkerStateError", "__version__", "when_all", "when_any"),
 }
 TASK = {
@@ -80,6 +83,9 @@ CLIENT = {
     *("DeadLetterInfo", "HubStatistics", "PartitionStatistics", "WorkerStatistics"),
 }
 WORKER = {
+    *("ActivityMiddleware", "ActivityWorkItemFilter", "CallNext", "EntityWorkItemFilter"),
+    *("OrchestrationMiddleware", "OrchestrationWorkItemFilter", "VersionFailureStrategy"),
+    *("VersionMatchStrategy", "VersioningOptions", "WorkItemFilters"),
     *("ActivityNotRegisteredError", "ConcurrencyOptions", "ExceptionPropertiesProvider"),
     *("OrchestratorNotRegisteredError", "TaskHubWorker"),
 }
@@ -234,10 +240,12 @@ def test_workers_take_what_durabletask_takes() -> None:
     assert parameters(ConcurrencyOptions) == [
         "maximum_concurrent_activity_work_items=None",
         "maximum_concurrent_orchestration_work_items=None",
+        "maximum_concurrent_entity_work_items=None",
         "maximum_thread_pool_workers=None",
     ]
     assert parameters(TaskHubWorker)[1:] == [
         "concurrency_options=None",
+        "maximum_timer_interval=None",
         "data_converter=None",
         "logger=None",
         "exception_properties_provider=None",
@@ -246,6 +254,8 @@ def test_workers_take_what_durabletask_takes() -> None:
     with TaskHub.local() as hub:
         assert TaskHubWorker(hub, concurrency_options=options).concurrency_options is options
         assert TaskHubWorker(hub).is_running is False
+        assert parameters(TaskHubWorker.use_versioning) == ["version"]
+        assert [name.split("=")[0] for name in parameters(TaskHubWorker.use_work_item_filters)] == ["filters"]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from durabletask_azure.core.messages import ToPartition
@@ -46,12 +46,19 @@ class ResultSink(Protocol):
 
 
 class Consumer:
-    """One receive that waits for tasks: how many it may be handed, and what it was handed."""
+    """One receive that waits for tasks: which and how many it may be handed, and what it was handed."""
 
-    __slots__ = ("_claimed", "_handed", "_room", "_waiter", "groups", "refused")
+    __slots__ = ("_claimed", "_groups", "_handed", "_names", "_room", "_waiter", "refused")
 
-    def __init__(self, groups: Sequence[str], room: int, waiter: asyncio.Future[None]) -> None:
-        self.groups = groups
+    def __init__(
+        self,
+        groups: Sequence[str],
+        names: Collection[str] | None,
+        room: int,
+        waiter: asyncio.Future[None],
+    ) -> None:
+        self._groups = groups
+        self._names = names
         self.refused: Callable[[list[ActivityDelivery]], None] | None = None
         """Takes what is handed over after the receive was cancelled."""
         self._room = room
@@ -59,9 +66,11 @@ class Consumer:
         self._claimed = 0
         self._handed: list[ActivityDelivery] = []
 
-    def claim(self) -> bool:
-        """Take a place, if there is one; by the writer, under the hand-over's lock."""
-        if self._room <= 0:
+    def claim(self, group: str, name: str) -> bool:
+        """Take a place for a task, if there is one; by the writer, under the hand-over's lock."""
+        if self._room <= 0 or group not in self._groups:
+            return False
+        if self._names is not None and name not in self._names:
             return False
         self._room -= 1
         self._claimed += 1
@@ -112,9 +121,16 @@ class Handover:
 
     # ------------------------------------------------------------ tasks
 
-    def enter(self, groups: Sequence[str], room: int, waiter: asyncio.Future[None]) -> Consumer:
+    def enter(
+        self,
+        groups: Sequence[str],
+        names: Collection[str] | None,
+        room: int,
+        waiter: asyncio.Future[None],
+    ) -> Consumer:
         """Let a receive wait that has found no free task; ``waiter`` is resolved when something is handed over."""
-        consumer = Consumer(groups, room if self._is_alone() else min(room, _SHARED_CLAIMS_MAX), waiter)
+        room = room if self._is_alone() else min(room, _SHARED_CLAIMS_MAX)
+        consumer = Consumer(groups, names, room, waiter)
         with self._lock:
             self._consumers.append(consumer)
         return consumer
@@ -125,11 +141,11 @@ class Handover:
             consumer.close()
             self._consumers.remove(consumer)
 
-    def claim(self, group: str) -> Consumer | None:
-        """Return who gets a new task of a group, if somebody waits for one."""
+    def claim(self, group: str, name: str) -> Consumer | None:
+        """Return who gets a new task of an activity, if somebody waits for one."""
         with self._lock:
             for consumer in self._consumers:
-                if group in consumer.groups and consumer.claim():
+                if consumer.claim(group, name):
                     return consumer
         return None
 
