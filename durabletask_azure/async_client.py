@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from durabletask_azure import history
 from durabletask_azure.calls import ClientCalls
+from durabletask_azure.core.callables import Startable
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.hosting import HubHost
 from durabletask_azure.options import known_options
@@ -22,6 +23,8 @@ from durabletask_azure.query import (
 )
 
 __all__ = ["AsyncTaskHubClient"]
+
+TInput = TypeVar("TInput")
 
 
 class AsyncTaskHubClient:
@@ -54,9 +57,9 @@ class AsyncTaskHubClient:
 
     async def schedule_new_orchestration(
         self,
-        orchestrator: Any,
+        orchestrator: Startable[TInput],
         *,
-        input: Any = None,
+        input: TInput | None = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
         tags: Mapping[str, str] | None = None,

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from durabletask_azure import history
 from durabletask_azure.async_client import AsyncTaskHubClient
 from durabletask_azure.calls import ClientCalls
+from durabletask_azure.core.callables import Startable
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.errors import OrchestrationFailedError
 from durabletask_azure.hosting import HubHost
@@ -38,6 +39,8 @@ __all__ = [
     "PurgeInstancesResult",
     "TaskHubClient",
 ]
+
+TInput = TypeVar("TInput")
 
 
 class TaskHubClient:
@@ -70,9 +73,9 @@ class TaskHubClient:
 
     def schedule_new_orchestration(
         self,
-        orchestrator: Any,
+        orchestrator: Startable[TInput],
         *,
-        input: Any = None,
+        input: TInput | None = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
         tags: Mapping[str, str] | None = None,

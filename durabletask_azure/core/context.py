@@ -7,12 +7,24 @@ on the line that makes it. Names and meaning follow ``durabletask.task.Orchestra
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Generator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from durabletask_azure.core.actions import ContinuedAsNew
 from durabletask_azure.core.annotations import signature_of
+from durabletask_azure.core.callables import (
+    ActivityAlone,
+    ActivityObjectAlone,
+    ActivityObjectTaking,
+    ActivityTaking,
+    ObjectToExecute,
+    ObjectToRun,
+    OrchestratorAlone,
+    OrchestratorTaking,
+    RunsAlone,
+    RunsWithInput,
+)
 from durabletask_azure.core.journal import Journal, activity_action, child_action
 from durabletask_azure.core.naming import (
     check_instance_id,
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["OrchestrationContext"]
 
 T = TypeVar("T")
+TInput = TypeVar("TInput")
 
 _UUID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "durabletask_azure")
 
@@ -117,9 +130,24 @@ class OrchestrationContext:
     @overload
     def call_activity(
         self,
-        activity: Callable[..., Any] | Any,
+        activity: str,
         *,
         input: Any = ...,
+        retry_policy: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        return_type: None = ...,
+    ) -> CompletableTask[Any]: ...
+
+    @overload
+    def call_activity(
+        self,
+        activity: ActivityTaking[TInput, object]
+        | ActivityAlone[object]
+        | ObjectToRun
+        | ObjectToExecute
+        | str,
+        *,
+        input: TInput = ...,
         retry_policy: RetryPolicy | None = ...,
         tags: dict[str, str] | None = ...,
         return_type: type[T],
@@ -128,17 +156,50 @@ class OrchestrationContext:
     @overload
     def call_activity(
         self,
-        activity: Callable[..., Any] | Any,
+        activity: ActivityTaking[TInput, Awaitable[T] | T],
         *,
-        input: Any = ...,
+        input: TInput,
         retry_policy: RetryPolicy | None = ...,
         tags: dict[str, str] | None = ...,
         return_type: None = ...,
-    ) -> CompletableTask[Any]: ...
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_activity(
+        self,
+        activity: ActivityObjectTaking[TInput, Awaitable[T] | T],
+        *,
+        input: TInput,
+        retry_policy: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        return_type: None = ...,
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_activity(
+        self,
+        activity: ActivityTaking[None, Awaitable[T] | T] | ActivityAlone[Awaitable[T] | T],
+        *,
+        input: None = ...,
+        retry_policy: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        return_type: None = ...,
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_activity(
+        self,
+        activity: ActivityObjectTaking[None, Awaitable[T] | T] | ActivityObjectAlone[Awaitable[T] | T],
+        *,
+        input: None = ...,
+        retry_policy: RetryPolicy | None = ...,
+        tags: dict[str, str] | None = ...,
+        return_type: None = ...,
+    ) -> CompletableTask[T]: ...
 
     def call_activity(
         self,
-        activity: Callable[..., Any] | Any,
+        activity: Any,
         *,
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
@@ -163,9 +224,22 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[..., Any] | Any,
+        orchestrator: str,
         *,
         input: Any = ...,
+        instance_id: str | None = ...,
+        retry_policy: RetryPolicy | None = ...,
+        version: str | None = ...,
+        return_type: None = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> CompletableTask[Any]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: OrchestratorTaking[TInput, object] | OrchestratorAlone[object] | ObjectToRun | str,
+        *,
+        input: TInput = ...,
         instance_id: str | None = ...,
         retry_policy: RetryPolicy | None = ...,
         version: str | None = ...,
@@ -176,19 +250,60 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[..., Any] | Any,
+        orchestrator: OrchestratorTaking[TInput, Generator[Any, Any, T] | Awaitable[T] | T],
         *,
-        input: Any = ...,
+        input: TInput,
         instance_id: str | None = ...,
         retry_policy: RetryPolicy | None = ...,
         version: str | None = ...,
         return_type: None = ...,
         tags: dict[str, str] | None = ...,
-    ) -> CompletableTask[Any]: ...
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: RunsWithInput[TInput, Generator[Any, Any, T] | Awaitable[T] | T],
+        *,
+        input: TInput,
+        instance_id: str | None = ...,
+        retry_policy: RetryPolicy | None = ...,
+        version: str | None = ...,
+        return_type: None = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: OrchestratorTaking[None, Generator[Any, Any, T] | Awaitable[T] | T]
+        | OrchestratorAlone[Generator[Any, Any, T] | Awaitable[T] | T],
+        *,
+        input: None = ...,
+        instance_id: str | None = ...,
+        retry_policy: RetryPolicy | None = ...,
+        version: str | None = ...,
+        return_type: None = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> CompletableTask[T]: ...
+
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: RunsWithInput[None, Generator[Any, Any, T] | Awaitable[T] | T]
+        | RunsAlone[Generator[Any, Any, T] | Awaitable[T] | T],
+        *,
+        input: None = ...,
+        instance_id: str | None = ...,
+        retry_policy: RetryPolicy | None = ...,
+        version: str | None = ...,
+        return_type: None = ...,
+        tags: dict[str, str] | None = ...,
+    ) -> CompletableTask[T]: ...
 
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[..., Any] | Any,
+        orchestrator: Any,
         *,
         input: Any = None,
         instance_id: str | None = None,
@@ -312,6 +427,13 @@ def _check_policy(policy: object) -> None:
 
 
 def _declared_result(target: Any) -> Any:
+    signature = signature_of(_method(target))
+    made = _method(signature.result) if signature.positional == 0 else None
+    # A factory: what it makes does the work.
+    return signature.result if made is signature.result or made is None else signature_of(made).result
+
+
+def _method(target: Any) -> Any:
     if isinstance(target, type) or not callable(target):
-        target = getattr(target, "run", None) or getattr(target, "execute", target)
-    return signature_of(target).result
+        return getattr(target, "run", None) or getattr(target, "execute", target)
+    return target
