@@ -218,7 +218,7 @@ class OrchestrationContext:
         _check_policy(retry_policy)
         make = activity_action(name=name, text=self._text(input), tags=check_tags(tags))
         if return_type is None and not isinstance(activity, str):
-            return_type = _declared_result(activity)
+            return_type = self._declared_result(activity)
         return self._journal.call(name, make, is_child=False, return_type=return_type, policy=retry_policy)
 
     @overload
@@ -336,7 +336,7 @@ class OrchestrationContext:
             tags=merged or None,
         )
         if return_type is None and not isinstance(orchestrator, str):
-            return_type = _declared_result(orchestrator)
+            return_type = self._declared_result(orchestrator)
         return journal.call(name, make, is_child=True, return_type=return_type, policy=retry_policy)
 
     @overload
@@ -417,6 +417,14 @@ class OrchestrationContext:
     def _version(self, version: str | None) -> str | None:
         return check_version(version, chars_max=self._journal.options.name_chars_max)
 
+    def _declared_result(self, target: Any) -> Any:
+        signature = signature_of(_method(target))
+        result = signature.result
+        made = _method(result) if signature.positional == 0 else None
+        if made is not None and made is not result:  # a factory: what it makes does the work
+            result = signature_of(made).result
+        return result if self._journal.options.codec.can_reconstruct(result) else None
+
     def _check_instance_id(self, instance_id: str) -> None:
         check_instance_id(instance_id, chars_max=self._journal.options.instance_id_chars_max)
 
@@ -424,13 +432,6 @@ class OrchestrationContext:
 def _check_policy(policy: object) -> None:
     if policy is not None and not isinstance(policy, RetryPolicy):
         raise ArgumentTypeError(f"retry_policy must be a RetryPolicy, not {type(policy).__name__}")
-
-
-def _declared_result(target: Any) -> Any:
-    signature = signature_of(_method(target))
-    made = _method(signature.result) if signature.positional == 0 else None
-    # A factory: what it makes does the work.
-    return signature.result if made is signature.result or made is None else signature_of(made).result
 
 
 def _method(target: Any) -> Any:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Generator
 from typing import Any, cast
 
-from durabletask_azure.core.codec import DataConverter
+from durabletask_azure.core.codec import DataConverter, rebuilt_as_declared
 from durabletask_azure.core.definitions import OrchestratorDefinition
 from durabletask_azure.core.loop import drop_coroutine
 from durabletask_azure.core.tasks import Task
@@ -24,7 +24,7 @@ async def run_definition(
     """Run one execution to its end and return its result; ``text`` is the input, or why it cannot be had."""
     if isinstance(text, Exception):
         raise text
-    outcome: object = definition.start(context, codec.deserialize(text, definition.input_type))
+    outcome: object = definition.start(context, rebuilt_as_declared(codec, text, definition.input_type))
     if inspect.isgenerator(outcome):
         return await _drive(cast(Generator[Any, Any, Any], outcome))
     if inspect.isawaitable(outcome):
