@@ -64,6 +64,7 @@ class ConcurrencyOptions:
         maximum_concurrent_activity_work_items: activities at once; 100 per processor if not given.
         maximum_concurrent_orchestration_work_items: instances handled by one commit, if that is fewer than the settings
             allow; 100 per processor if not given. The turns of a partition run one after the other in any case.
+        maximum_concurrent_entity_work_items: kept for entities, which the hub does not have yet.
         maximum_thread_pool_workers: threads for synchronous activities; processors + 4 if not given.
 
     Raises:
@@ -75,6 +76,7 @@ class ConcurrencyOptions:
         self,
         maximum_concurrent_activity_work_items: int | None = None,
         maximum_concurrent_orchestration_work_items: int | None = None,
+        maximum_concurrent_entity_work_items: int | None = None,
         maximum_thread_pool_workers: int | None = None,
     ) -> None:
         processors = os.cpu_count() or 1
@@ -85,6 +87,9 @@ class ConcurrencyOptions:
             "maximum_concurrent_orchestration_work_items",
             maximum_concurrent_orchestration_work_items,
             100 * processors,
+        )
+        self.maximum_concurrent_entity_work_items = _given(
+            "maximum_concurrent_entity_work_items", maximum_concurrent_entity_work_items, 100 * processors
         )
         self.maximum_thread_pool_workers = _given(
             "maximum_thread_pool_workers", maximum_thread_pool_workers, processors + 4

@@ -197,6 +197,7 @@ def test_workers_take_what_durabletask_takes() -> None:
     assert parameters(ConcurrencyOptions) == [
         "maximum_concurrent_activity_work_items=None",
         "maximum_concurrent_orchestration_work_items=None",
+        "maximum_concurrent_entity_work_items=None",
         "maximum_thread_pool_workers=None",
     ]
     assert parameters(TaskHubWorker)[1:] == [
