@@ -12,20 +12,28 @@ Run = Callable[[], Any]
 Program = Callable[[Side], Run]
 
 PROGRAMS: dict[str, Program] = {}
-MODULES = ("activities", "children", "events", "clients", "steering", "values")
+DIFFERING: dict[str, Program] = {}
+MODULES = ("activities", "children", "events", "clients", "steering", "values", "differing")
 
 
 def program(write: Program) -> Program:
-    """Put a program into the book."""
+    """Put a program into the book: it does the same on both sides."""
     assert write.__name__ not in PROGRAMS
     PROGRAMS[write.__name__] = write
+    return write
+
+
+def differing(write: Program) -> Program:
+    """Put a program into the book that does not do the same on both sides."""
+    assert write.__name__ not in PROGRAMS | DIFFERING
+    DIFFERING[write.__name__] = write
     return write
 
 
 def load_programs(side: Side) -> dict[str, Run]:
     """Register every program with a side; return how each is run."""
     runs: dict[str, Run] = {}
-    for name, write in PROGRAMS.items():
+    for name, write in (PROGRAMS | DIFFERING).items():
         side.program = name
         run = write(side)
 

@@ -9,15 +9,21 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from tests.parity.surface import OUR_NAMES, OURS, THEIRS
 
+Steps = Generator[Any, Any, Any]
+"""What an orchestrator written as a generator returns."""
+
 WAIT_S = 30.0
+GENERATED = re.compile(r"[0-9a-f]{32}|.*:[0-9a-f]{4}")
+"""Ids of instances that nobody chose: of starts without one, and of children."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ class Side:
 
     def history(self, instance_id: str) -> list[Any]:
         """Return an instance's history without ids and times."""
-        return plain_history(self.client.get_orchestration_history(instance_id), instance_id)
+        return plain_history(self.client.get_orchestration_history(instance_id))
 
 
 def seen(state: Any) -> dict[str, Any]:
@@ -168,7 +174,7 @@ def plain_failure(details: Any) -> Any:
     return [details.error_type, details.message, plain_failure(details.inner_failure)]
 
 
-def plain_history(events: Iterable[Any], instance_id: str) -> list[Any]:
+def plain_history(events: Iterable[Any]) -> list[Any]:
     """Return events as ``[kind, {field: value}]``: tasks by name, values parsed, generated ids and times left out.
 
     The beginning and end of turns are left out: which events share a turn depends on how fast they come.
@@ -184,7 +190,7 @@ def plain_history(events: Iterable[Any], instance_id: str) -> list[Any]:
         details: dict[str, Any] = {}
         for field in ("name", "version", "input", "result", "recurse", "orchestration_status"):
             value = getattr(event, field, None)
-            if value is not None:
+            if value is not None and value != "":
                 details[field] = parsed(value) if field in ("input", "result") else value
         if getattr(event, "failure_details", None) is not None:
             details["failure"] = plain_failure(event.failure_details)
@@ -193,7 +199,7 @@ def plain_history(events: Iterable[Any], instance_id: str) -> list[Any]:
         if hasattr(event, "timer_id"):
             details["of"] = names.get(event.timer_id)
         if hasattr(event, "instance_id"):
-            details["instance"] = "another" if instance_id in event.instance_id else event.instance_id
+            details["instance"] = "generated" if GENERATED.fullmatch(event.instance_id) else event.instance_id
         plain.append([kind, details])
     return plain
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.parity.book import Run, program
-from tests.parity.sides import Side
+from tests.parity.sides import Side, Steps
 
 
 @program
@@ -33,7 +33,7 @@ def a_chain(side: Side) -> Run:
     def add_one(ctx: Any, number: int) -> int:
         return number + 1
 
-    def chain(ctx: Any, count: int) -> Any:
+    def chain(ctx: Any, count: int) -> Steps:
         number = 0
         for _ in range(count):
             number = yield ctx.call_activity(add_one, input=number)
@@ -48,7 +48,7 @@ def by_name_and_without_input(side: Side) -> Run:
     def greet(ctx: Any, name: Any) -> str:
         return f"Hello {name}"
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         nobody = yield ctx.call_activity(side_name(greet))
         kim = yield ctx.call_activity(side_name(greet), input="Kim")
         return [nobody, kim]
@@ -66,7 +66,7 @@ def what_an_activity_knows(side: Side) -> Run:
         assert isinstance(ctx, side.api.task.ActivityContext)
         return [ctx.orchestration_id, ctx.task_id]
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         first = yield ctx.call_activity(known)
         second = yield ctx.call_activity(known, tags={"a": "b"})
         return [first, second]
@@ -80,7 +80,7 @@ def a_fan_out(side: Side) -> Run:
     def square(ctx: Any, number: int) -> int:
         return number * number
 
-    def fan(ctx: Any, count: int) -> Any:
+    def fan(ctx: Any, count: int) -> Steps:
         tasks = [ctx.call_activity(square, input=number) for number in range(count)]
         results = yield side.api.task.when_all(tasks)
         return results
@@ -104,7 +104,7 @@ def the_first_of_several(side: Side) -> Run:
         gate.wait(30)
         return f"{name} is slow"
 
-    def race(ctx: Any, _: Any) -> Any:
+    def race(ctx: Any, _: Any) -> Steps:
         first = ctx.call_activity(slow, input="a")
         second = ctx.call_activity(fast, input="b")
         winner = yield side.api.task.when_any([first, second])
@@ -127,7 +127,7 @@ def groups_of_groups(side: Side) -> Run:
     def echo(ctx: Any, value: Any) -> Any:
         return value
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         task = side.api.task
         shared = ctx.call_activity(echo, input="shared")
         left = task.when_all([shared, ctx.call_activity(echo, input="left")])
@@ -158,7 +158,7 @@ def a_task_before_and_after(side: Side) -> Run:
     def bad(ctx: Any, _: Any) -> None:
         raise ValueError("bad")
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         task = side.api.task
         first = ctx.call_activity(ok)
         seen: list[Any] = [first.is_complete, first.is_failed, isinstance(first, task.CompletableTask)]
@@ -185,7 +185,7 @@ def a_failure_that_is_handled(side: Side) -> Run:
     def refuse(ctx: Any, what: str) -> None:
         raise LookupError(f"no {what}")
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         try:
             yield ctx.call_activity(refuse, input="lamp")
         except side.api.task.TaskFailedError as error:
@@ -203,7 +203,7 @@ def a_failure_that_is_not(side: Side) -> Run:
     def refuse(ctx: Any, what: str) -> None:
         raise LookupError(f"no {what}")
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         yield ctx.call_activity(refuse, input="lamp")
 
     side.add(flow, activities=[refuse])
@@ -234,7 +234,7 @@ def one_failure_among_several(side: Side) -> Run:
             raise ValueError("not 2")
         return number
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         tasks = [ctx.call_activity(maybe, input=number) for number in range(4)]
         together = side.api.task.when_all(tasks)
         try:
@@ -269,7 +269,7 @@ def a_retry_that_succeeds(side: Side) -> Run:
             raise ConnectionError(f"attempt {len(calls)}")
         return "there"
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         result = yield ctx.call_activity(third_time, retry_policy=retrying(side, 5, backoff_coefficient=1.5))
         return result
 
@@ -285,7 +285,7 @@ def retries_that_run_out(side: Side) -> Run:
         calls.append(1)
         raise ConnectionError("never")
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         policy = retrying(
             side, 3, max_retry_interval=timedelta(seconds=1), retry_timeout=timedelta(minutes=1)
         )

@@ -9,18 +9,17 @@ from typing import Any
 
 from tests.parity.book import Run, program
 from tests.parity.programs.activities import retrying
-from tests.parity.sides import Side
+from tests.parity.sides import Side, Steps
 
 
 @program
 def a_child(side: Side) -> Run:
     def child(ctx: Any, number: int) -> Any:
-        return [number * 2, ctx.parent_instance_id]
+        return number * 2
 
-    def parent(ctx: Any, number: int) -> Any:
+    def parent(ctx: Any, number: int) -> Steps:
         assert ctx.parent_instance_id is None
-        result = yield ctx.call_sub_orchestrator(child, input=number)
-        return result[0]
+        return (yield ctx.call_sub_orchestrator(child, input=number))
 
     side.add(parent, child)
     return lambda: side.run(parent, 4)
@@ -31,7 +30,7 @@ def a_child_by_name_with_an_id_and_a_version(side: Side) -> Run:
     def child(ctx: Any, _: Any) -> Any:
         return [ctx.instance_id, ctx.version]
 
-    def parent(ctx: Any, _: Any) -> Any:
+    def parent(ctx: Any, _: Any) -> Steps:
         name = side.api.task.get_name(child)
         return (yield ctx.call_sub_orchestrator(name, instance_id=side.id("chosen"), version="2.1"))
 
@@ -44,7 +43,7 @@ def a_fan_out_of_children(side: Side) -> Run:
     def child(ctx: Any, number: int) -> int:
         return number + 1
 
-    def parent(ctx: Any, count: int) -> Any:
+    def parent(ctx: Any, count: int) -> Steps:
         return (
             yield side.api.task.when_all([ctx.call_sub_orchestrator(child, input=n) for n in range(count)])
         )
@@ -62,7 +61,7 @@ def a_child_that_fails(side: Side) -> Run:
     def child(ctx: Any, _: Any) -> Any:
         raise ValueError("broken child")
 
-    def parent(ctx: Any, _: Any) -> Any:
+    def parent(ctx: Any, _: Any) -> Steps:
         task = ctx.call_sub_orchestrator(child)
         try:
             yield task
@@ -71,6 +70,22 @@ def a_child_that_fails(side: Side) -> Run:
 
     side.add(parent, child)
     return lambda: side.run(parent)
+
+
+@program
+def a_child_that_fails_its_parent(side: Side) -> Run:
+    def child(ctx: Any, _: Any) -> Any:
+        raise ValueError("broken child")
+
+    def parent(ctx: Any, _: Any) -> Steps:
+        yield ctx.call_sub_orchestrator(child)
+
+    def run() -> Any:
+        seen = side.run(parent)
+        return [seen["status"], seen["failure"][:2], seen["failure"][2][1]]
+
+    side.add(parent, child)
+    return run
 
 
 @program
@@ -83,7 +98,7 @@ def a_child_that_is_tried_again(side: Side) -> Run:
             raise ValueError("not yet")
         return "at last"
 
-    def parent(ctx: Any, _: Any) -> Any:
+    def parent(ctx: Any, _: Any) -> Steps:
         return (yield ctx.call_sub_orchestrator(child, retry_policy=retrying(side, 5)))
 
     side.add(parent, child)
@@ -92,7 +107,7 @@ def a_child_that_is_tried_again(side: Side) -> Run:
 
 @program
 def children_of_children(side: Side) -> Run:
-    def nested(ctx: Any, depth: int) -> Any:
+    def nested(ctx: Any, depth: int) -> Steps:
         if depth == 0:
             return 1
         deeper = yield ctx.call_sub_orchestrator(side.api.task.get_name(nested), input=depth - 1)
@@ -104,7 +119,7 @@ def children_of_children(side: Side) -> Run:
 
 @program
 def generations(side: Side) -> Run:
-    def again(ctx: Any, number: int) -> Any:
+    def again(ctx: Any, number: int) -> Steps:
         yield ctx.create_timer(timedelta(0))
         if number < 5:
             ctx.continue_as_new(number + 1)
@@ -130,7 +145,7 @@ def generations_with_new_versions(side: Side) -> Run:
 def collecting(side: Side, save_events: bool) -> Run:
     """Return a program of two generations that raises three events to the first, which waits for one."""
 
-    def collect(ctx: Any, seen: list[Any]) -> Any:
+    def collect(ctx: Any, seen: list[Any]) -> Steps:
         if seen:
             # A second generation: what was carried over is there before the timer is.
             event = ctx.wait_for_external_event("item")
@@ -166,7 +181,7 @@ def what_an_orchestrator_knows(side: Side) -> Run:
     def step(ctx: Any, _: Any) -> None:
         return None
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         assert isinstance(ctx, side.api.task.OrchestrationContext)
         before = ctx.current_utc_datetime
         assert isinstance(before, datetime)
@@ -183,7 +198,7 @@ def new_uuids(side: Side) -> Run:
     def step(ctx: Any, value: Any) -> Any:
         return value
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         first = ctx.new_uuid()
         back = yield ctx.call_activity(step, input=first)
         others = [ctx.new_uuid(), ctx.new_uuid()]
@@ -205,7 +220,7 @@ def a_log_without_repetition(side: Side) -> Run:
     def step(ctx: Any, _: Any) -> None:
         return None
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         logger = logging.getLogger(f"tests.parity.{side.api.package}.replay")
         logger.setLevel(logging.INFO)
         logger.propagate = False
@@ -227,7 +242,7 @@ def a_log_without_repetition(side: Side) -> Run:
 
 @program
 def a_custom_status(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         ctx.set_custom_status({"step": 1})
         yield ctx.wait_for_external_event("go")
         ctx.set_custom_status(["step", 2])

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from tests.parity.book import Run, program
-from tests.parity.sides import Side, plain_history, seen
+from tests.parity.sides import Side, Steps, plain_history, seen
 
 
 def echoing(side: Side) -> Any:
@@ -49,7 +49,7 @@ def an_instance_that_does_not_exist(side: Side) -> Run:
 
 @program
 def waiting_for_the_start(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         yield ctx.wait_for_external_event("go")
 
     def run() -> Any:
@@ -162,7 +162,7 @@ def listing_ids(side: Side) -> Run:
 
 @program
 def from_async_code(side: Side) -> Run:
-    def flow(ctx: Any, value: Any) -> Any:
+    def flow(ctx: Any, value: Any) -> Steps:
         ctx.set_custom_status("waiting")
         name = yield ctx.wait_for_external_event("name")
         return f"{value} {name}"
@@ -177,7 +177,7 @@ def from_async_code(side: Side) -> Run:
         await client.resume_orchestration(instance_id, reason="go on")
         await client.raise_orchestration_event(instance_id, "name", data="Kim")
         state = await client.wait_for_orchestration_completion(instance_id, timeout=30)
-        history = plain_history(await client.get_orchestration_history(instance_id), instance_id)
+        history = plain_history(await client.get_orchestration_history(instance_id))
         query = side.api.client.OrchestrationQuery(instance_id_prefix=instance_id)
         states = await client.get_all_orchestration_states(query)
         page = await client.list_instance_ids()
@@ -195,7 +195,7 @@ def from_async_code(side: Side) -> Run:
 
 @program
 def ending_from_async_code(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         yield ctx.wait_for_external_event("never")
 
     async def use(client: Any) -> Any:
@@ -222,10 +222,12 @@ def what_a_worker_refuses(side: Side) -> Run:
         return None
 
     def run() -> Any:
-        worker, found = side.new_worker(), []
+        worker = side.new_worker()
+        found: list[Any] = []
+        nameless: Any = lambda ctx, _: None  # noqa: E731 # pyright: ignore[reportUnknownLambdaType]
         found.append([worker.add_orchestrator(twice), worker.add_activity(twice)])
         for add in (worker.add_orchestrator, worker.add_activity):
-            for wrong in (twice, lambda ctx, _: None):  # pyright: ignore[reportUnknownLambdaType]
+            for wrong in (twice, nameless):
                 try:
                     add(wrong)
                 except ValueError:
@@ -245,17 +247,19 @@ def a_worker_of_its_own(side: Side) -> Run:
         def parallel(ctx: Any, _: Any) -> None:
             meet.wait(30)
 
-        def flow(ctx: Any, count: int) -> Any:
+        def flow(ctx: Any, count: int) -> Steps:
             yield side.api.task.when_all([ctx.call_activity(parallel) for _ in range(count)])
             return "met"
 
         meet = threading.Barrier(3)
-        options = side.api.worker.ConcurrencyOptions(
-            maximum_concurrent_activity_work_items=4,
-            maximum_concurrent_orchestration_work_items=5,
-            maximum_concurrent_entity_work_items=6,
-            maximum_thread_pool_workers=7,
-        )
+        limits = {
+            "maximum_concurrent_activity_work_items": 4,
+            "maximum_concurrent_orchestration_work_items": 5,
+            "maximum_concurrent_entity_work_items": 6,
+            "maximum_thread_pool_workers": 7,
+        }
+        options = side.api.worker.ConcurrencyOptions(**limits)
+        assert side.api.worker.ConcurrencyOptions(*limits.values()).maximum_thread_pool_workers == 7
         side.worker.stop()
         try:
             with side.new_worker(concurrency_options=options) as worker:
@@ -265,6 +269,6 @@ def a_worker_of_its_own(side: Side) -> Run:
                 found = side.run(flow, 3)["output"]
         finally:
             side.worker.start()
-        return [found, [getattr(options, name) for name in sorted(vars(options)) if name.startswith("max")]]
+        return [found, [getattr(options, name) for name in limits]]
 
     return run

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.parity.book import Run, program
-from tests.parity.sides import Side
+from tests.parity.sides import Side, Steps
 
 SOON = timedelta(milliseconds=20)
 
@@ -22,7 +22,7 @@ class Payment:
 
 @program
 def a_timer(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         before = ctx.current_utc_datetime
         timer = ctx.create_timer(SOON)
         assert isinstance(timer, side.api.task.TimerTask)
@@ -35,7 +35,7 @@ def a_timer(side: Side) -> Run:
 
 @program
 def a_timer_at_a_time(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         due = ctx.current_utc_datetime + SOON
         yield ctx.create_timer(due)
         return ctx.current_utc_datetime >= due
@@ -46,7 +46,7 @@ def a_timer_at_a_time(side: Side) -> Run:
 
 @program
 def several_timers(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         late, early = ctx.create_timer(5 * SOON), ctx.create_timer(SOON)
         winner = yield side.api.task.when_any([late, early])
         first = winner == early
@@ -60,7 +60,7 @@ def several_timers(side: Side) -> Run:
 def awaiting(side: Side, **waiting: Any) -> Any:
     """Return an orchestrator that waits for an event and returns its data."""
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         task = ctx.wait_for_external_event("Paid", **waiting)
         assert isinstance(task, side.api.task.CancellableTask)
         data = yield task
@@ -112,7 +112,7 @@ def an_event_of_a_type(side: Side) -> Run:
 
 @program
 def events_in_their_order(side: Side) -> Run:
-    def flow(ctx: Any, count: int) -> Any:
+    def flow(ctx: Any, count: int) -> Steps:
         yield ctx.wait_for_external_event("go")
         found: list[Any] = []
         for _ in range(count):
@@ -133,7 +133,7 @@ def events_in_their_order(side: Side) -> Run:
 
 @program
 def several_waits_for_one_name(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         waits = [ctx.wait_for_external_event("item") for _ in range(3)]
         return (yield side.api.task.when_all(waits))
 
@@ -151,7 +151,7 @@ def several_waits_for_one_name(side: Side) -> Run:
 def racing(side: Side, timeout: timedelta) -> Any:
     """Return an orchestrator in which an event races a timer, and the loser is cancelled."""
 
-    def race(ctx: Any, _: Any) -> Any:
+    def race(ctx: Any, _: Any) -> Steps:
         task = side.api.task
         approval, timer = ctx.wait_for_external_event("approved"), ctx.create_timer(timeout)
         winner = yield task.when_any([approval, timer])
@@ -189,7 +189,7 @@ def a_timer_before_its_event(side: Side) -> Run:
 
 @program
 def a_wait_after_a_cancelled_one(side: Side) -> Run:
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         first = ctx.wait_for_external_event("item")
         yield ctx.create_timer(timedelta(0))
         first.cancel()
@@ -211,10 +211,10 @@ def a_wait_after_a_cancelled_one(side: Side) -> Run:
 
 @program
 def from_instance_to_instance(side: Side) -> Run:
-    def receiver(ctx: Any, _: Any) -> Any:
+    def receiver(ctx: Any, _: Any) -> Steps:
         return (yield ctx.wait_for_external_event("ping"))
 
-    def sender(ctx: Any, target: str) -> Any:
+    def sender(ctx: Any, target: str) -> Steps:
         ctx.send_event(target, "ping", data=[1, 2])
         yield ctx.create_timer(timedelta(0))
         return "sent"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from tests.parity.book import Run, program
-from tests.parity.sides import Side
+from tests.parity.sides import Side, Steps
 
 
 def waiting(side: Side) -> Any:
     """Return an orchestrator that waits for an event."""
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         ctx.set_custom_status("waiting")
         return (yield ctx.wait_for_external_event("go"))
 
@@ -57,7 +57,7 @@ def ended_from_outside(side: Side) -> Run:
 def ended_alone(side: Side) -> Run:
     flow = waiting(side)
 
-    def parent(ctx: Any, _: Any) -> Any:
+    def parent(ctx: Any, _: Any) -> Steps:
         yield ctx.call_sub_orchestrator(flow, instance_id=side.id("child"))
 
     def run() -> Any:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.parity.book import Run, program
-from tests.parity.sides import Side
+from tests.parity.sides import Side, Steps
 
 
 class Colour(Enum):
@@ -74,7 +74,7 @@ def plain_values(side: Side) -> Run:
     def echo(ctx: Any, value: Any) -> Any:
         return value
 
-    def flow(ctx: Any, values: list[Any]) -> Any:
+    def flow(ctx: Any, values: list[Any]) -> Steps:
         found: list[Any] = []
         for value in values:
             found.append((yield ctx.call_activity(echo, input=value)))
@@ -92,7 +92,7 @@ def dataclasses_by_annotation(side: Side) -> Run:
         assert all(isinstance(part, Part) for part in order.parts)
         return order.parts[0]
 
-    def flow(ctx: Any, order: Order) -> Any:
+    def flow(ctx: Any, order: Order) -> Steps:
         assert isinstance(order, Order)
         part = yield ctx.call_activity(pack, input=order)
         assert isinstance(part, Part)
@@ -119,7 +119,7 @@ def lists_and_optionals_by_annotation(side: Side) -> Run:
     def maybe(ctx: Any, part: Part | None) -> Part | None:
         return part
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         parts = yield ctx.call_activity(total, input=[Part("a", 2), Part("b", 3)])
         some = yield ctx.call_activity(maybe, input=parts[0])
         none = yield ctx.call_activity(maybe)
@@ -137,7 +137,7 @@ def classes_with_hooks(side: Side) -> Run:
     def open_purse(ctx: Any, purse: Purse) -> int:
         return sum(part.count for part in purse.parts)
 
-    def flow(ctx: Any, money: Money) -> Any:
+    def flow(ctx: Any, money: Money) -> Steps:
         twice = yield ctx.call_activity(double, input=money)
         count = yield ctx.call_activity(open_purse, input=Purse([Part("a", 2), Part("b", 5)]))
         return [twice, count]
@@ -151,7 +151,7 @@ def enumerations_and_namespaces(side: Side) -> Run:
     def look(ctx: Any, value: Any) -> Any:
         return value
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         colour = yield ctx.call_activity(look, input=Colour.RED, return_type=Colour)
         assert colour is Colour.RED
         return (yield ctx.call_activity(look, input=SimpleNamespace(a=1, b=SimpleNamespace(c=Colour.RED))))
@@ -165,7 +165,7 @@ def types_asked_for(side: Side) -> Run:
     def child(ctx: Any, _: Any) -> Any:
         return {"name": "wheel", "count": 2}
 
-    def flow(ctx: Any, _: Any) -> Any:
+    def flow(ctx: Any, _: Any) -> Steps:
         part = yield ctx.call_sub_orchestrator(side.api.task.get_name(child), return_type=Part)
         ctx.set_custom_status(part)
         return [part, part]
@@ -260,7 +260,7 @@ def a_converter_of_ones_own(side: Side) -> Run:
         def count(ctx: Any, order: Order) -> int:
             return len(order) if isinstance(order, dict) else 0  # not claimed: it arrives as it is
 
-        def flow(ctx: Any, part: Part) -> Any:
+        def flow(ctx: Any, part: Part) -> Steps:
             grown = yield ctx.call_activity(grow, input=part)
             counted = yield ctx.call_activity(count, input=Order("o"))
             return [grown.count, counted]
@@ -298,7 +298,7 @@ def properties_of_errors(side: Side) -> Run:
         def pay(ctx: Any, _: Any) -> None:
             raise CardError("refused", 51)
 
-        def flow(ctx: Any, _: Any) -> Any:
+        def flow(ctx: Any, _: Any) -> Steps:
             try:
                 yield ctx.call_activity(pay)
             except side.api.task.TaskFailedError as error:
