@@ -221,10 +221,14 @@ def what_a_worker_refuses(side: Side) -> Run:
     def twice(ctx: Any, _: Any) -> None:
         return None
 
+    def nameless(ctx: Any, _: Any) -> None:
+        return None
+
+    nameless.__name__ = "<lambda>"
+
     def run() -> Any:
         worker = side.new_worker()
         found: list[Any] = []
-        nameless: Any = lambda ctx, _: None  # noqa: E731 # pyright: ignore[reportUnknownLambdaType]
         found.append([worker.add_orchestrator(twice), worker.add_activity(twice)])
         for add in (worker.add_orchestrator, worker.add_activity):
             for wrong in (twice, nameless):
