@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ def silent(name: str) -> logging.Logger:
     return logger
 
 
-@pytest.fixture(scope="session")
-def their_address() -> Iterator[str]:
-    """The address of Microsoft's in-memory backend, served to this machine alone."""
+@contextmanager
+def their_place() -> Generator[Place]:
+    """Serve an in-memory backend of Microsoft's, to this machine alone."""
     grpc: Any = importlib.import_module("grpc")
     module: Any = importlib.import_module("durabletask.testing.in_memory_backend")
     with socket.socket() as free:
@@ -40,28 +41,34 @@ def their_address() -> Iterator[str]:
     # Not its own start(): that would listen on every interface.
     assert server.add_insecure_port(f"127.0.0.1:{port}") == port
     server.start()
-    yield f"127.0.0.1:{port}"
+    yield Place((), {"host_address": f"127.0.0.1:{port}", "logger": silent("theirs")}, their_place)
     server.stop(None).wait()
 
 
+@contextmanager
+def our_place() -> Generator[Place]:
+    """Open a hub in memory."""
+    with TaskHub.local() as hub:
+        yield Place((hub,), {"logger": silent("ours")}, our_place)
+
+
 @pytest.fixture(scope="session")
-def theirs(their_address: str) -> Iterator[Side]:
+def theirs() -> Iterator[Side]:
     """Microsoft's package, its worker knowing all programs."""
-    options = {"host_address": their_address, "logger": silent("theirs")}
-    side = Side(Api.of(THEIRS), Place(lambda: ((), options), lambda: ((), options)))
-    side.runs = load_programs(side)
-    side.worker.start()
-    yield side
-    side.worker.stop()
-    side.client.close()
+    with their_place() as place:
+        side = Side(Api.of(THEIRS), place)
+        side.runs = load_programs(side)
+        side.worker.start()
+        yield side
+        side.worker.stop()
+        side.client.close()
 
 
 @pytest.fixture(scope="session")
 def ours() -> Iterator[Side]:
     """Our package, its worker knowing all programs."""
-    with TaskHub.local() as hub:
-        options = {"logger": silent("ours")}
-        side = Side(Api.of(OURS), Place(lambda: ((hub,), options), lambda: ((hub,), options)))
+    with our_place() as place:
+        side = Side(Api.of(OURS), place)
         side.runs = load_programs(side)
         side.worker.start()
         yield side

@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,10 +51,11 @@ class Api:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a side runs: the options that a client, an async client and a worker are made with there."""
+    """Where a side runs: the arguments that clients and workers are made with there, and how to make another place."""
 
-    client: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
-    worker: Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    another: Callable[[], AbstractContextManager[Place]]
 
 
 class Side:
@@ -74,18 +76,30 @@ class Side:
 
     def new_client(self, **options: Any) -> Any:
         """Return a client."""
-        arguments, standard = self._place.client()
-        return self.api.named(self.api.client, "TaskHubGrpcClient")(*arguments, **standard, **options)
+        return self._new(self.api.client, "TaskHubGrpcClient", options)
 
     def new_async_client(self, **options: Any) -> Any:
         """Return an async client."""
-        arguments, standard = self._place.client()
-        return self.api.named(self.api.client, "AsyncTaskHubGrpcClient")(*arguments, **standard, **options)
+        return self._new(self.api.client, "AsyncTaskHubGrpcClient", options)
 
     def new_worker(self, **options: Any) -> Any:
         """Return a worker that is not started."""
-        arguments, standard = self._place.worker()
-        return self.api.named(self.api.worker, "TaskHubGrpcWorker")(*arguments, **standard, **options)
+        return self._new(self.api.worker, "TaskHubGrpcWorker", options)
+
+    def _new(self, module: Any, name: str, options: dict[str, Any]) -> Any:
+        return self.api.named(module, name)(*self._place.arguments, **self._place.options, **options)
+
+    @contextmanager
+    def apart(self) -> Generator[Side]:
+        """Give the same side on a place of its own, for programs with a worker of their own.
+
+        Not beside the shared worker: a worker of Microsoft's that stops may take work along from its backend.
+        """
+        with self._place.another() as place:
+            side = Side(self.api, place)
+            side.program = self.program
+            yield side
+            side.client.close()
 
     # ------------------------------------------------------------ what programs are made of
 

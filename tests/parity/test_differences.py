@@ -278,7 +278,7 @@ def test_an_instance_that_does_not_exist(both: Both) -> None:
     there, here = both("strangers")
     assert there[0] == "_InactiveRpcError StatusCode.NOT_FOUND"
     assert there[1].endswith("StatusCode.NOT_FOUND")
-    assert there[2] is None
+    assert there[2] in (None, "TimeoutError")  # whichever of backend and channel gives up first
     assert here == [None, "OrchestrationNotFoundError", "TimeoutError"]
 
 

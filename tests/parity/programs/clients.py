@@ -264,15 +264,12 @@ def a_worker_of_its_own(side: Side) -> Run:
         }
         options = side.api.worker.ConcurrencyOptions(**limits)
         assert side.api.worker.ConcurrencyOptions(*limits.values()).maximum_thread_pool_workers == 7
-        side.worker.stop()
-        try:
-            with side.new_worker(concurrency_options=options) as worker:
-                assert worker.concurrency_options is options
-                side.add(flow, activities=[parallel], worker=worker)
-                worker.start()
-                found = side.run(flow, 3)["output"]
-        finally:
-            side.worker.start()
+        with side.apart() as own, own.new_worker(concurrency_options=options) as worker:
+            assert worker.concurrency_options is options
+            own.add(flow, activities=[parallel], worker=worker)
+            worker.start()
+            found = own.run(flow, 3)["output"]
+            worker.stop()  # and once more at the end of the block
         return [found, [getattr(options, name) for name in limits]]
 
     return run

@@ -266,16 +266,12 @@ def a_converter_of_ones_own(side: Side) -> Run:
             return [grown.count, counted]
 
         converter = Encoded()
-        client = side.new_client(data_converter=converter)
-        side.worker.stop()
-        try:
-            with side.new_worker(data_converter=converter) as worker:
-                side.add(flow, activities=[grow, count], worker=worker)
-                worker.start()
-                instance_id = client.schedule_new_orchestration(flow, input=Part("a", 1))
-                state = client.wait_for_orchestration_completion(instance_id, timeout=30)
-        finally:
-            side.worker.start()
+        with side.apart() as own, own.new_worker(data_converter=converter) as worker:
+            own.add(flow, activities=[grow, count], worker=worker)
+            worker.start()
+            client = own.new_client(data_converter=converter)
+            instance_id = client.schedule_new_orchestration(flow, input=Part("a", 1))
+            state = client.wait_for_orchestration_completion(instance_id, timeout=30)
             client.close()
         return [state.get_output(), state.serialized_output[:4], sorted(set(asked))]
 
@@ -304,14 +300,10 @@ def properties_of_errors(side: Side) -> Run:
             except side.api.task.TaskFailedError as error:
                 return error.details.properties
 
-        side.worker.stop()
-        try:
-            with side.new_worker(exception_properties_provider=Provider()) as worker:
-                side.add(flow, activities=[pay], worker=worker)
-                worker.start()
-                return side.run(flow)["output"]
-        finally:
-            side.worker.start()
+        with side.apart() as own, own.new_worker(exception_properties_provider=Provider()) as worker:
+            own.add(flow, activities=[pay], worker=worker)
+            worker.start()
+            return own.run(flow)["output"]
 
     return run
 
