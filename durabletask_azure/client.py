@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from durabletask_azure import history
 from durabletask_azure.async_client import AsyncTaskHubClient
 from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
 from durabletask_azure.calls import ClientCalls
 from durabletask_azure.calls.steps import carry_out
+from durabletask_azure.core.callables import Startable
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.errors import OrchestrationFailedError
 from durabletask_azure.hosting import HubHost
@@ -50,6 +51,8 @@ __all__ = [
     "WorkerStatistics",
 ]
 
+TInput = TypeVar("TInput")
+
 
 class TaskHubClient:
     """Starts and steers orchestrations; every method waits for its answer.
@@ -81,9 +84,9 @@ class TaskHubClient:
 
     def schedule_new_orchestration(
         self,
-        orchestrator: Any,
+        orchestrator: Startable[TInput],
         *,
-        input: Any = None,
+        input: TInput | None = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
         tags: Mapping[str, str] | None = None,

@@ -75,6 +75,9 @@ __all__ = [
 ]
 
 
+_TEXT_BYTES_MAX = 16 * 1024
+
+
 class DurableTaskError(Exception):
     """The root of every error this package raises on purpose."""
 
@@ -86,11 +89,16 @@ class OrchestrationError(DurableTaskError):
 class TaskFailedError(OrchestrationError):
     """An activity or sub-orchestration that an orchestrator awaited has failed.
 
-    ``details`` holds the recorded failure: type, message, stack trace, inner failure and custom properties.
+    ``details`` holds the recorded failure: type, message, stack trace, inner failure and custom properties. It may be
+    given as the exception itself, which is what a test of an orchestrator has at hand.
     """
 
-    def __init__(self, message: str, details: FailureDetails) -> None:
+    def __init__(self, message: str, details: FailureDetails | Exception) -> None:
         super().__init__(message)
+        if isinstance(details, Exception):
+            from durabletask_azure.core.failures import describe_failure  # it imports this module
+
+            details = describe_failure(details, text_bytes_max=_TEXT_BYTES_MAX)
         self._details = details
 
     @property

@@ -9,6 +9,7 @@ from datetime import datetime
 from durabletask_azure import history
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, seconds, text_or_none
 from durabletask_azure.calls.filters import select
+from durabletask_azure.calls.histories import readable
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.ports import InstanceFilter
@@ -79,7 +80,7 @@ class ReadingCalls:
         execution_id = text_or_none(execution_id, "execution_id")
 
         async def call() -> list[history.HistoryEvent]:
-            return history.readable(await self._operations.instances.history(instance_id, execution_id))
+            return readable(await self._operations.instances.history(instance_id, execution_id))
 
         return call
 

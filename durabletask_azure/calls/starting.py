@@ -145,8 +145,8 @@ class _Measured(DataConverter):
         self.chars += len(text) if isinstance(text, str) else 0
         return text
 
-    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
-        return self._converter.deserialize(text, target_type)
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        return self._converter.deserialize(data, target_type)
 
 
 async def _start(portion: list[_Prepared]) -> list[StartResult]:

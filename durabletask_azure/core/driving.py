@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Generator
 from functools import partial
 from typing import Any, cast
 
+from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import OrchestratorDefinition
 from durabletask_azure.core.journal import RuntimeOptions
 from durabletask_azure.core.loop import drop_coroutine
@@ -29,7 +30,7 @@ async def run_definition(
     """
     if isinstance(text, Exception):
         raise text
-    value = options.codec.deserialize(text, definition.input_type)
+    value = rebuilt_as_declared(options.codec, text, definition.input_type)
     if options.orchestration_middleware:
         call = partial(_run, definition, context)
         return await surround(options.orchestration_middleware, context, call)(value)

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from durabletask_azure.core.activity_context import ActivityContext
+from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import ActivityDefinition
 from durabletask_azure.core.failures import FailureDetails, describe_failure, qualified_name, truncate
 from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
@@ -115,7 +116,7 @@ class ActivityWork:
         )
 
     def _input(self) -> Any:
-        return self._options.codec.deserialize(self._text, self._definition.input_type)
+        return rebuilt_as_declared(self._options.codec, self._text, self._definition.input_type)
 
 
 def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:

@@ -44,8 +44,8 @@ class Half(DataConverter):
     def serialize(self, value: Any) -> str | None:
         return None if value is None else "\ud800"
 
-    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
-        return text
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        return data
 
 
 class Traces:

@@ -122,7 +122,7 @@ def test_b130_sub_orchestrations_get_the_default_version(stage: Stage) -> None:
 
 
 def test_b130_a_failed_version_of_a_child_reaches_its_parent(stage: Stage) -> None:
-    async def careful(ctx: OrchestrationContext, _: Any) -> list[str]:
+    async def careful(ctx: OrchestrationContext, _: Any) -> list[str] | str | None:
         try:
             return await ctx.call_sub_orchestrator(which, version="2.0")
         except TaskFailedError as error:

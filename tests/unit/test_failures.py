@@ -140,3 +140,11 @@ def test_b81_truncated_text_fits_and_says_so(letter: str) -> None:
     assert truncate("short", 500) == "short"
     assert truncate("half \ud800", 500) == "half ?"
     assert truncate(whole, 1).startswith("…")
+
+
+def test_a_failed_task_may_be_made_of_an_exception() -> None:
+    cause = LookupError("no lamp")
+    error = TaskFailedError("the task failed", cause)
+    assert str(error) == "the task failed"
+    assert (error.details.error_type, error.details.message) == ("LookupError", "no lamp")
+    assert described(error).inner_failure == error.details

@@ -1,0 +1,174 @@
+"""Stored events as clients read them: the events of ``durabletask_azure.history``.
+
+Stored events carry more (commit numbers, ids for counting once) and know values that were spilled. The end of each turn
+is not stored: ``OrchestratorCompletedEvent`` is put in where the next turn begins, so that histories read as those of
+the other Durable Task backends. A large value sent to another instance reads as ``None`` once that instance is purged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import assert_never, cast
+
+import msgspec
+
+from durabletask_azure.core import history as stored
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.payloads import BlobRef, Payload, resolve
+from durabletask_azure.engine.instances import ResolvedHistory
+from durabletask_azure.history import (
+    ContinueAsNewEvent,
+    EventRaisedEvent,
+    EventSentEvent,
+    ExecutionCompletedEvent,
+    ExecutionResumedEvent,
+    ExecutionStartedEvent,
+    ExecutionSuspendedEvent,
+    ExecutionTerminatedEvent,
+    HistoryEvent,
+    OrchestrationInstance,
+    OrchestratorCompletedEvent,
+    OrchestratorStartedEvent,
+    ParentInstanceInfo,
+    SubOrchestrationInstanceCompletedEvent,
+    SubOrchestrationInstanceCreatedEvent,
+    SubOrchestrationInstanceFailedEvent,
+    TaskCompletedEvent,
+    TaskFailedEvent,
+    TaskScheduledEvent,
+    TimerCreatedEvent,
+    TimerFiredEvent,
+)
+from durabletask_azure.query import OrchestrationStatus
+
+__all__ = ["readable"]
+
+_tags_decoder = msgspec.json.Decoder(dict[str, str])
+_failure_decoder = msgspec.json.Decoder(FailureDetails)
+
+
+def readable(history: ResolvedHistory) -> list[HistoryEvent]:
+    """Return stored events as clients read them, the end of each turn put in."""
+    events: list[HistoryEvent] = []
+    turn_at: datetime | None = None
+    for event in history.events:
+        if isinstance(event, stored.OrchestratorStartedEvent):
+            if turn_at is not None:
+                events.append(OrchestratorCompletedEvent(-1, turn_at))
+            turn_at = event.timestamp
+        events.append(_event(event, history.loaded))
+    if turn_at is not None:
+        events.append(OrchestratorCompletedEvent(-1, turn_at))
+    return events
+
+
+def _event(event: stored.HistoryEvent, loaded: Mapping[str, str]) -> HistoryEvent:
+    base = (event.event_id, event.timestamp)
+    match event:
+        case stored.OrchestratorStartedEvent():
+            return OrchestratorStartedEvent(*base)
+        case stored.ExecutionStartedEvent():
+            return _started(event, loaded)
+        case stored.ExecutionCompletedEvent():
+            status = OrchestrationStatus[event.status.name].value
+            return ExecutionCompletedEvent(
+                *base, status, resolve(event.result, loaded), _failure(event.failure, loaded)
+            )
+        case stored.ContinuedEvent():
+            return ContinueAsNewEvent(*base, _sent(event.input, loaded))
+        case stored.ExecutionTerminatedEvent():
+            return ExecutionTerminatedEvent(*base, resolve(event.input, loaded), event.recurse)
+        case stored.ExecutionSuspendedEvent():
+            return ExecutionSuspendedEvent(*base, resolve(event.input, loaded))
+        case stored.ExecutionResumedEvent():
+            return ExecutionResumedEvent(*base, resolve(event.input, loaded))
+        case stored.TimerCreatedEvent():
+            return TimerCreatedEvent(*base, event.fire_at)
+        case stored.TimerFiredEvent():
+            return TimerFiredEvent(*base, event.fire_at, event.timer_id)
+        case stored.EventSentEvent():
+            return EventSentEvent(*base, event.instance_id, event.name, _sent(event.input, loaded))
+        case stored.EventRaisedEvent():
+            return EventRaisedEvent(*base, event.name, resolve(event.input, loaded))
+        case _:
+            return _task_event(event, loaded)
+
+
+TaskEvent = (
+    stored.TaskScheduledEvent
+    | stored.TaskCompletedEvent
+    | stored.TaskFailedEvent
+    | stored.SubOrchestrationInstanceCreatedEvent
+    | stored.SubOrchestrationInstanceCompletedEvent
+    | stored.SubOrchestrationInstanceFailedEvent
+)
+
+
+def _task_event(event: TaskEvent, loaded: Mapping[str, str]) -> HistoryEvent:
+    base = (event.event_id, event.timestamp)
+    match event:
+        case stored.TaskScheduledEvent():
+            return TaskScheduledEvent(
+                *base, event.name, event.version, _sent(event.input, loaded), tags=_tags(event.tags, loaded)
+            )
+        case stored.TaskCompletedEvent():
+            return TaskCompletedEvent(*base, event.task_scheduled_id, resolve(event.result, loaded))
+        case stored.TaskFailedEvent():
+            return TaskFailedEvent(*base, event.task_scheduled_id, _failure(event.failure, loaded))
+        case stored.SubOrchestrationInstanceCreatedEvent():
+            return SubOrchestrationInstanceCreatedEvent(
+                *base,
+                event.instance_id,
+                event.name,
+                event.version,
+                _sent(event.input, loaded),
+                tags=_tags(event.tags, loaded),
+            )
+        case stored.SubOrchestrationInstanceCompletedEvent():
+            return SubOrchestrationInstanceCompletedEvent(
+                *base, event.task_scheduled_id, resolve(event.result, loaded)
+            )
+        case stored.SubOrchestrationInstanceFailedEvent():
+            return SubOrchestrationInstanceFailedEvent(
+                *base, event.task_scheduled_id, _failure(event.failure, loaded)
+            )
+        case _ as never:
+            assert_never(never)
+
+
+def _started(event: stored.ExecutionStartedEvent, loaded: Mapping[str, str]) -> ExecutionStartedEvent:
+    parent: ParentInstanceInfo | None = None
+    if event.parent is not None:
+        parent = ParentInstanceInfo(
+            task_scheduled_id=event.parent.task_id,
+            name=event.parent.name or None,
+            orchestration_instance=OrchestrationInstance(event.parent.instance_id, event.parent.execution_id),
+        )
+    return ExecutionStartedEvent(
+        event_id=event.event_id,
+        timestamp=event.timestamp,
+        name=event.name,
+        version=event.version,
+        input=resolve(event.input, loaded),
+        orchestration_instance=OrchestrationInstance(event.instance_id, event.execution_id),
+        parent_instance=parent,
+        scheduled_start_timestamp=event.scheduled_start,
+        tags=_tags(event.tags, loaded),
+    )
+
+
+def _sent(value: Payload, loaded: Mapping[str, str]) -> str | None:
+    """Return what was sent to somebody, ``None`` when it has been purged with its receiver."""
+    return loaded.get(value.name) if isinstance(value, BlobRef) else value
+
+
+def _tags(tags: stored.Tags, loaded: Mapping[str, str]) -> dict[str, str] | None:
+    text = resolve(tags, loaded)
+    return None if text is None else _tags_decoder.decode(text)
+
+
+def _failure(failure: stored.Failure, loaded: Mapping[str, str]) -> FailureDetails | None:
+    if not isinstance(failure, BlobRef):
+        return failure
+    return _failure_decoder.decode(cast(str, resolve(failure, loaded)))
