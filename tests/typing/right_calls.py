@@ -41,6 +41,10 @@ def stock(ctx: ActivityContext) -> dict[str, int]:
     return {}
 
 
+async def refresh(ctx: ActivityContext) -> int:
+    return 1
+
+
 def find(ctx: ActivityContext, name: str | None) -> Order | None:
     return None if name is None else Order(name, 1)
 
@@ -102,6 +106,7 @@ def activities(ctx: OrchestrationContext, anything: Any, order: Order) -> None:
     assert_type(ctx.call_activity(price, input=order), CompletableTask[float])
     assert_type(ctx.call_activity(label, input=order), CompletableTask[str])
     assert_type(ctx.call_activity(stock), CompletableTask[dict[str, int]])
+    assert_type(ctx.call_activity(refresh), CompletableTask[int])
     assert_type(ctx.call_activity(find), CompletableTask[Order | None])
     assert_type(ctx.call_activity(find, input="lamp"), CompletableTask[Order | None])
     assert_type(ctx.call_activity(forget, input="lamp"), CompletableTask[None])

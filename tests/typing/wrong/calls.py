@@ -27,6 +27,7 @@ from tests.typing.right_calls import (
     nightly,
     plain,
     price,
+    refresh,
     ship,
     stock,
 )
@@ -37,6 +38,7 @@ async def activities(ctx: OrchestrationContext, order: Order) -> None:
     ctx.call_activity(label, input=[order])  # expect-error: reportArgumentType, reportCallIssue
     ctx.call_activity(label)  # expect-error: reportArgumentType, reportCallIssue
     ctx.call_activity(stock, input=order)  # expect-error: reportArgumentType, reportCallIssue
+    ctx.call_activity(refresh, input=order)  # expect-error: reportArgumentType, reportCallIssue
     ctx.call_activity(find, input=3)  # expect-error: reportArgumentType, reportCallIssue
     ctx.call_activity(Weigh("kg"), input="lamp")  # expect-error: reportArgumentType, reportCallIssue
     ctx.call_activity(make_weigh, input="lamp")  # expect-error: reportArgumentType, reportCallIssue
