@@ -11,6 +11,7 @@ from benchmarks.fresh import in_fresh_process
 from benchmarks.hub_under_test import fan_out, open_hub_under_test
 from benchmarks.processes import peak_rss_mib, rss_mib
 from benchmarks.tables import figure, table
+from benchmarks.targets import SMALL_SAYS, Verdict
 from benchmarks.workloads import checked, triangle
 
 __all__ = ["COMMAND", "HELP", "measure", "run"]
@@ -19,6 +20,18 @@ COMMAND = "fanout"
 HELP = "one orchestration of 1,000, 10,000 and 100,000 parallel activities: time and memory per task"
 
 _KIB = 1024
+_GROWTH_MAX = 1.5
+"""Of the time per task from the second largest width to the largest: it is linear but for the machine's noise."""
+_KIB_PER_TASK_MAX = 3.0
+_HEAD = (
+    "activities",
+    "s",
+    "µs per task",
+    "RSS before, MiB",
+    "peak RSS, MiB",
+    "RSS, KiB per task",
+    "disk, KiB per task",
+)
 
 
 def measure(width: int) -> dict[str, Any]:
@@ -40,30 +53,27 @@ def measure(width: int) -> dict[str, Any]:
 
 
 def run(*, small: bool) -> None:
-    """Measure each width in a process of its own and print a table."""
+    """Measure each width in a process of its own; print a table, and whether it is linear and bounded."""
+    widths = (50, 100, 1_000) if small else (1_000, 10_000, 100_000)
     rows: list[tuple[str, ...]] = []
-    for width in (100, 1_000) if small else (1_000, 10_000, 100_000):
+    micros: list[float] = []
+    kibs: list[float] = []
+    for width in widths:
         print(f"{width:,} activities ...", file=sys.stderr, flush=True)
         found = in_fresh_process("fanout", width=width)
-        grown = found["peak_mib"] - found["rest_mib"]
-        rows.append(
-            (
-                f"{width:,}",
-                figure(found["seconds"]),
-                figure(found["seconds"] * 1e6 / width),
-                figure(found["rest_mib"]),
-                figure(found["peak_mib"]),
-                figure(grown * _KIB / width),
-                figure(sum(found["bytes"].values()) / _KIB / width),
-            )
-        )
-    head = (
-        "activities",
-        "s",
-        "µs per task",
-        "RSS before, MiB",
-        "peak RSS, MiB",
-        "RSS, KiB per task",
-        "disk, KiB per task",
+        micros.append(found["seconds"] * 1e6 / width)
+        kibs.append((found["peak_mib"] - found["rest_mib"]) * _KIB / width)
+        disk = sum(found["bytes"].values()) / _KIB / width
+        values = (found["seconds"], micros[-1], found["rest_mib"], found["peak_mib"], kibs[-1], disk)
+        rows.append((f"{width:,}", *map(figure, values)))
+    print(table(_HEAD, rows))
+    if small:
+        print(SMALL_SAYS)
+        return
+    growth = micros[-1] / micros[-2]
+    texts = (
+        f"a task of {widths[-1]:,} takes {growth:.2f} times what one of {widths[-2]:,} takes, at most {_GROWTH_MAX:g}",
+        f"memory grows by {figure(kibs[-1])} KiB per task of {widths[-1]:,}, at most {_KIB_PER_TASK_MAX:g}",
     )
-    print(table(head, rows))
+    print(Verdict(passed=growth <= _GROWTH_MAX, text=texts[0]))
+    print(Verdict(passed=kibs[-1] <= _KIB_PER_TASK_MAX, text=texts[1]))

@@ -15,10 +15,11 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from durabletask_azure.crossing import Crossing
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
@@ -68,20 +69,31 @@ class EngineThread:
         Raises:
             ConfigurationError: the hub is closed, or belongs to the process this one was forked from.
         """
+        self._check_not_forked()
+        with self._lock:
+            loop = self._started()
+            return asyncio.run_coroutine_threadsafe(call(), loop)
+
+    def cross(self, crossing: Crossing, call: Call[T]) -> asyncio.Future[T]:
+        """Start a coroutine on the thread as :meth:`submit` does, for a caller with an event loop of its own."""
+        self._check_not_forked()
+        with self._lock:
+            self._started()
+            return crossing.call(call)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Return the thread's running loop. Raises ``ConfigurationError`` as :meth:`submit`."""
+        self._check_not_forked()
+        with self._lock:
+            return self._started()
+
+    def _check_not_forked(self) -> None:
         if self.is_forked:
             raise ConfigurationError(
                 f"this task hub was opened by process {self._pid}, of which process {os.getpid()} was forked; open it"
                 " only after the fork, or start processes with multiprocessing's 'spawn': threads and locks do not"
                 " survive a fork"
             )
-        with self._lock:
-            loop = self._started()
-            return asyncio.run_coroutine_threadsafe(call(), loop)
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """Return the thread's running loop. Raises ``ConfigurationError`` as :meth:`submit`."""
-        with self._lock:
-            return self._started()
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._closed:
@@ -140,7 +152,10 @@ class HubHost:
         self._name = name
         self._thread = EngineThread(f"durabletask-azure {name}")
         self._tenants: dict[object, Stop] = {}
-        self._finalizer = weakref.finalize(self, _close_quietly, self._thread, ports, self._tenants)
+        self._crossings: dict[asyncio.AbstractEventLoop, Crossing] = {}
+        self._finalizer = weakref.finalize(
+            self, _close_quietly, self._thread, ports, self._tenants, self._crossings
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name}>"
@@ -182,14 +197,13 @@ class HubHost:
     async def arun(self, call: Call[T]) -> T:
         """Run a coroutine on the hub's thread and await its result; cancelling the caller cancels it. Errors as
         :meth:`run`."""
-        future = self._thread.submit(call)
-        try:
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
-                raise
-            raise HubUnavailableError("the task hub was closed while a call was under way") from None
+        home = asyncio.get_running_loop()
+        crossing = self._crossings.get(home)
+        if crossing is None:
+            for loop in [loop for loop in self._crossings if loop.is_closed()]:
+                del self._crossings[loop]
+            crossing = self._crossings[home] = Crossing(home, self._thread.loop())
+        return await self._thread.cross(crossing, call)
 
     def enter(self, tenant: object, stop: Stop) -> None:
         """Have ``stop(False)`` called before the hub closes, ``stop(True)`` when the interpreter ends: a worker stops,
@@ -248,7 +262,12 @@ def checked_logger(logger: object, name: str) -> logging.Logger:
     return logger
 
 
-def _close_quietly(thread: EngineThread, ports: HubPorts, tenants: dict[object, Stop]) -> None:
+def _close_quietly(
+    thread: EngineThread,
+    ports: HubPorts,
+    tenants: dict[object, Stop],
+    crossings: Mapping[asyncio.AbstractEventLoop, Crossing],
+) -> None:
     """Close ports and thread; runs once, possibly when the interpreter ends or on any thread that collects garbage."""
     if thread.is_forked:
         return
@@ -270,6 +289,12 @@ def _close_quietly(thread: EngineThread, ports: HubPorts, tenants: dict[object, 
             # Such as a full disk: tasks stay marked as taken until others see that this process let go of the hub.
             _log.warning("the task hub was closed, but could not give everything back: %s", error)
         finally:
-            thread.close()
+            _end(thread, crossings)
         return
+    _end(thread, crossings)
+
+
+def _end(thread: EngineThread, crossings: Mapping[asyncio.AbstractEventLoop, Crossing]) -> None:
     thread.close()
+    for crossing in list(crossings.values()):
+        crossing.abandon()

@@ -121,7 +121,7 @@ class Admission:
     def run(self, inbound: Sequence[Inbound]) -> None:
         """Admit a batch that is already in order."""
         # never back (replay), and up to what the turn is run for: a nudge has no message to tell the time
-        self.now = max(self.now, self.ctx.server_now, *(item.enqueued_at for item in inbound))
+        self.now = max(self.now, self.ctx.server_now, *[item.enqueued_at for item in inbound])
         self.find_code()
         if self.instance.row is not None and not self.instance.is_terminal:
             self._resume()
@@ -388,19 +388,23 @@ class Admission:
 
     def push(self, event: HistoryEvent) -> None:
         """Add an event to the history, for the orchestrator to see."""
-        self._touch()
-        self.new.append(event)
-        self.turn.events += 1
-        self.instance.append((event,))
+        self.changed = True
+        events = (event,) if self.new else (self._opened(), event)
+        self.new.extend(events)
+        self.turn.events += len(events)
+        self.instance.append(events)
 
     def _touch(self) -> None:
         """Begin the turn in the history, once."""
         if not self.new:
-            opened = OrchestratorStartedEvent(timestamp=self.now, commit=self.ctx.n)
+            opened = self._opened()
             self.new.append(opened)
             self.turn.events += 1
             self.instance.append((opened,))
         self.changed = True
+
+    def _opened(self) -> OrchestratorStartedEvent:
+        return OrchestratorStartedEvent(timestamp=self.now, commit=self.ctx.n)
 
 
 def _source(message: Message) -> str:

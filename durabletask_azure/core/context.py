@@ -154,8 +154,11 @@ class OrchestrationContext:
             SerializationError: the input cannot be stored.
         """
         name = self._name(activity, "activity")
-        _check_policy(retry_policy)
-        make = activity_action(name=name, text=self._text(input), tags=check_tags(tags))
+        if retry_policy is not None:
+            _check_policy(retry_policy)
+        make = activity_action(
+            name=name, text=self._text(input), tags=None if tags is None else check_tags(tags)
+        )
         if return_type is None and not isinstance(activity, str):
             return_type = _declared_result(activity)
         return self._journal.call(name, make, is_child=False, return_type=return_type, policy=retry_policy)

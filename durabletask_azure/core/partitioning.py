@@ -7,12 +7,14 @@ created, so this rule can never change for an existing hub.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 __all__ = ["PARTITIONS_MAX", "partition_name", "partition_of", "stable_id"]
 
 PARTITIONS_MAX = 128
 
 
+@lru_cache(maxsize=8_192)
 def partition_of(instance_id: str, partitions: int) -> int:
     """Return the partition, 0 to ``partitions - 1``, that owns ``instance_id``."""
     digest = hashlib.blake2b(instance_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()

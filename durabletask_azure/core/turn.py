@@ -8,7 +8,6 @@ decided (``record.py``) and returns a :class:`Turn`: what to write and send, as 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
@@ -72,32 +71,47 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: Mapping[int, int] = {}
 
 
-@dataclass(slots=True)
 class Turn:
     """What a turn of one instance came to."""
 
-    instance: Instance
-    inbound: Sequence[Inbound]
-    segments: list[RowWrite] = field(default_factory=list[RowWrite])
-    """Rows that mean nothing until the instance row refers to them: may be staged."""
-    main: list[RowWrite] = field(default_factory=list[RowWrite])
-    """The instance row and its companions: in one transaction. ETags are filled in by :meth:`writes`."""
-    cleanup: list[RowWrite] = field(default_factory=list[RowWrite])
-    """Deletions of rows nothing refers to any more: after the commit."""
-    outbound: list[Outbound] = field(default_factory=list[Outbound])
-    """Messages that the events of this turn cause, in order."""
-    eventless: list[Outbound] = field(default_factory=list[Outbound])
-    """Messages without an event of their own: kept in an outbox row until sent."""
-    cancels: list[str] = field(default_factory=list[str])
-    """Ids of scheduled messages nobody waits for any more."""
-    uploads: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    """Payloads to store before the commit, by name."""
-    dropped_payloads: list[str] = field(default_factory=list[str])
-    """Prefixes of payload names to delete after the commit."""
-    notes: list[str] = field(default_factory=list[str])
-    """What an operator may want to read, for the log."""
-    events: int = 0
-    """History events this turn added."""
+    __slots__ = (
+        "cancels",
+        "cleanup",
+        "dropped_payloads",
+        "eventless",
+        "events",
+        "inbound",
+        "instance",
+        "main",
+        "notes",
+        "outbound",
+        "segments",
+        "uploads",
+    )
+
+    def __init__(self, instance: Instance, inbound: Sequence[Inbound]) -> None:
+        self.instance = instance
+        self.inbound = inbound
+        self.segments: list[RowWrite] = []
+        """Rows that mean nothing until the instance row refers to them: may be staged."""
+        self.main: list[RowWrite] = []
+        """The instance row and its companions: in one transaction. ETags are filled in by :meth:`writes`."""
+        self.cleanup: list[RowWrite] = []
+        """Deletions of rows nothing refers to any more: after the commit."""
+        self.outbound: list[Outbound] = []
+        """Messages that the events of this turn cause, in order."""
+        self.eventless: list[Outbound] = []
+        """Messages without an event of their own: kept in an outbox row until sent."""
+        self.cancels: list[str] = []
+        """Ids of scheduled messages nobody waits for any more."""
+        self.uploads: dict[str, bytes] = {}
+        """Payloads to store before the commit, by name."""
+        self.dropped_payloads: list[str] = []
+        """Prefixes of payload names to delete after the commit."""
+        self.notes: list[str] = []
+        """What an operator may want to read, for the log."""
+        self.events = 0
+        """History events this turn added."""
 
     @property
     def is_empty(self) -> bool:
@@ -211,11 +225,13 @@ def _record(
         events = [failed_event(failure, origin, writer, now=now, n=ctx.n)]
         admission.custom_status = None
         _append(admission, turn, events)
-    turn.uploads.update(writer.uploads)
-    cancelled = set(decision.cancelled_timers)
-    waited_for = [e for e in events if not (isinstance(e, TimerCreatedEvent) and e.event_id in cancelled)]
-    turn.outbound.extend(unsent_messages(waited_for, ctx.n - 1, instance.state, origin))
-    _cancel_timers(turn, decision, origin.execution_id, now, ctx)
+    if writer.uploads:
+        turn.uploads.update(writer.uploads)
+    if decision.cancelled_timers:
+        cancelled = set(decision.cancelled_timers)
+        events = [e for e in events if not (isinstance(e, TimerCreatedEvent) and e.event_id in cancelled)]
+        _cancel_timers(turn, decision, origin.execution_id, now, ctx)
+    turn.outbound.extend(unsent_messages(events, ctx.n - 1, instance.state, origin))
     match decision.completion:
         case ContinuedAsNew():
             unfed = new[len(new) - decision.unfed :] if decision.unfed else ()

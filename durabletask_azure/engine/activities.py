@@ -15,28 +15,23 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
+from durabletask_azure.core.history import TaskCompletedEvent
 from durabletask_azure.core.messages import ActivityTask, ToPartition
-from durabletask_azure.core.payloads import BlobRef, Payload, PayloadWriter
-from durabletask_azure.core.record import store_failure
+from durabletask_azure.core.payloads import BlobRef, PayloadWriter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
     describe,
     describe_briefly,
+    stored_ending,
     task_ended,
     task_failed,
 )
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
-from durabletask_azure.errors import (
-    ActivityNotRegisteredError,
-    PartitionLostError,
-    PayloadMissingError,
-    PayloadTooLargeError,
-)
+from durabletask_azure.errors import ActivityNotRegisteredError, PartitionLostError, PayloadMissingError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from durabletask_azure.settings import Settings
 
@@ -52,7 +47,7 @@ _log = logging.getLogger("durabletask_azure.engine.activities")
 class _Entry:
     """A task this worker has: waiting, running, or with a result that is not yet sent."""
 
-    __slots__ = ("delivery", "is_lost", "is_running", "key", "received_at")
+    __slots__ = ("delivery", "is_lost", "is_running", "key", "readable", "received_at")
 
     def __init__(self, key: int, delivery: ActivityDelivery, received_at: float) -> None:
         self.key = key
@@ -60,11 +55,12 @@ class _Entry:
         self.received_at = received_at
         self.is_running = False
         self.is_lost = False
+        self.readable = delivery.task
 
     @property
     def task(self) -> ActivityTask:
-        assert self.delivery.task is not None
-        return self.delivery.task
+        assert self.readable is not None
+        return self.readable
 
 
 class ActivityLoop:
@@ -316,24 +312,20 @@ class ActivityLoop:
         """Turn the outcome of a task into a message and queue it, after its large values if there are any."""
         task = entry.task
         at = self._ports.clock.now()
+        partitions = self._ports.info.partitions
+        if failure is None and (
+            text is None or (len(text) <= self._settings.payload_inline_bytes_max and text.isascii())
+        ):
+            done = TaskCompletedEvent(timestamp=at, task_scheduled_id=task.task_id, result=text)
+            self._queue(entry, task_ended(task, done, partitions=partitions))
+            return
         writer = PayloadWriter(
-            partitions=self._ports.info.partitions,
+            partitions=partitions,
             inline_bytes_max=self._settings.payload_inline_bytes_max,
             bytes_max=self._settings.payload_bytes_max,
         )
-        home = {"instance_id": task.instance_id, "execution_id": task.execution_id}
-        result: Payload = None
-        if failure is None:
-            try:
-                result = writer.store(text, **home, what=f"the result of activity {task.name!r}")
-            except PayloadTooLargeError as error:
-                failure = describe(error, self._options)
-        if failure is None:
-            body = TaskCompletedEvent(timestamp=at, task_scheduled_id=task.task_id, result=result)
-        else:
-            stored = store_failure(failure, writer, **home)
-            body = TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=stored)
-        message = task_ended(task, body, partitions=self._ports.info.partitions)
+        body = stored_ending(task, text, failure, writer, at, self._options)
+        message = task_ended(task, body, partitions=partitions)
         if writer.uploads:
             self._spawn(self._upload(entry, writer.uploads, message))
         else:

@@ -22,9 +22,12 @@ from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
 from durabletask_azure.core.messages import ActivityTask, ToPartition
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.payloads import Payload, PayloadWriter
+from durabletask_azure.core.record import store_failure
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.errors import PayloadTooLargeError
 
-__all__ = ["ActivityWork", "describe", "describe_briefly", "task_ended", "task_failed"]
+__all__ = ["ActivityWork", "describe", "describe_briefly", "stored_ending", "task_ended", "task_failed"]
 
 _BRIEF_BYTES_MAX = 1_000
 
@@ -117,6 +120,28 @@ def describe_briefly(error: BaseException) -> FailureDetails:
     """Return the record of an error that has room in a message whatever the settings: type and text only."""
     message = truncate(str(error), _BRIEF_BYTES_MAX)
     return FailureDetails(message=message, error_type=qualified_name(type(error)))
+
+
+def stored_ending(
+    task: ActivityTask,
+    text: str | None,
+    failure: FailureDetails | None,
+    writer: PayloadWriter,
+    at: datetime,
+    options: RuntimeOptions,
+) -> TaskCompletedEvent | TaskFailedEvent:
+    """Return the event that ends ``task``, large values left to ``writer``; a result over the cap is a failure."""
+    home = {"instance_id": task.instance_id, "execution_id": task.execution_id}
+    result: Payload = None
+    if failure is None:
+        try:
+            result = writer.store(text, **home, what=f"the result of activity {task.name!r}")
+        except PayloadTooLargeError as error:
+            failure = describe(error, options)
+    if failure is None:
+        return TaskCompletedEvent(timestamp=at, task_scheduled_id=task.task_id, result=result)
+    stored = store_failure(failure, writer, **home)
+    return TaskFailedEvent(timestamp=at, task_scheduled_id=task.task_id, failure=stored)
 
 
 def task_failed(task: ActivityTask, failure: FailureDetails, *, at: datetime, partitions: int) -> ToPartition:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from durabletask_azure.adapters.local import open_local
@@ -130,8 +131,8 @@ class QueueWithTricks:
     async def receive(self, count_max: int, wait_s: float) -> list[ActivityDelivery]:
         found = await self._real.receive(count_max, wait_s)
         if self.unreadable:
-            return [replace(one, task=None, error="garbage") for one in found]
-        return [replace(one, delivery_count=self.deliveries) for one in found]
+            return [msgspec.structs.replace(one, task=None, error="garbage") for one in found]
+        return [msgspec.structs.replace(one, delivery_count=self.deliveries) for one in found]
 
     async def finish(self, results: list[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         self.finish_calls.append(len(results))

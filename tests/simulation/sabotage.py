@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -202,7 +201,7 @@ def own_refusal_is_a_rival(original: Any) -> Any:
 def local_clock(original: Any) -> Any:
     async def take_in(self: Any, deliveries: Sequence[Delivery]) -> None:
         now = self.ports.clock.now()
-        await original(self, [dataclasses.replace(delivery, enqueued_at=now) for delivery in deliveries])
+        await original(self, [msgspec.structs.replace(delivery, enqueued_at=now) for delivery in deliveries])
 
     return take_in
 

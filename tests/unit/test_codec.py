@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, Protocol, TypedDict, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -161,6 +161,15 @@ def test_text_is_compact_and_the_same_in_every_process() -> None:
     assert CODEC.serialize({"b": [1, 2], "a": {"z", "x", "y"}}) == '{"b":[1,2],"a":["x","y","z"]}'
     assert CODEC.serialize("é") == '"é"'
     assert CODEC.serialize(False) == "false"
+
+
+def test_what_other_writers_of_json_leave_is_read() -> None:
+    assert str(CODEC.deserialize("[NaN]")) == "[nan]"
+    assert CODEC.deserialize("1e400") == float("inf")
+
+
+def test_an_annotation_that_cannot_be_hashed_is_used_all_the_same() -> None:
+    assert CODEC.deserialize("7", Annotated[int, []]) == 7
 
 
 def test_half_a_surrogate_pair_is_escaped() -> None:

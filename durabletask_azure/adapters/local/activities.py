@@ -168,9 +168,16 @@ class LocalActivityQueue:
         return ()
 
     async def finish(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
-        results = [one for one in results if one[1] is None or not self._handover.hand(one[0], one[1])]
-        if not results:
-            return
+        handover = self._handover
+        written = [one for one in results if not handover.takes(*one)]
+        if written:
+            await self._write(written)
+        if len(written) < len(results):
+            left = handover.hand([one for one in results if handover.takes(*one)])
+            if left:
+                await self._write(left)
+
+    async def _write(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         done = [(place_of(delivery.token),) for delivery, _ in results]
         stored = stored_outbound([result for _, result in results if result is not None])
 

@@ -28,6 +28,10 @@ _SHARED_CLAIMS_MAX = 32
 """Tasks handed to one waiting consumer at most where other processes may want some."""
 
 
+Finished = tuple[ActivityDelivery, ToPartition | None]
+"""A task and the message of its result."""
+
+
 class HandedTask:
     """Token of a result that was handed over: the row of the task it came from."""
 
@@ -42,6 +46,10 @@ class ResultSink(Protocol):
 
     def hand(self, place: int, result: ToPartition) -> bool:
         """Take the result of the task at ``place``; false if it has to be written instead."""
+        ...
+
+    def rouse(self) -> None:
+        """Have a waiting receive look at what was handed."""
         ...
 
 
@@ -144,10 +152,21 @@ class Handover:
         if self._sessions.get(partition) is session:
             del self._sessions[partition]
 
-    def hand(self, delivery: ActivityDelivery, result: ToPartition) -> bool:
-        """Hand a result to the session of its partition; false if it has to be written."""
-        session = self._sessions.get(result.partition)
-        place = delivery.token
-        if session is None or delivery.delivery_count > 1 or not isinstance(place, int):
-            return False
-        return session.hand(place, result)
+    def takes(self, delivery: ActivityDelivery, result: ToPartition | None) -> bool:
+        """Whether a result may be handed over: to a session that is open here, of a task handed out once."""
+        return result is not None and delivery.delivery_count == 1 and result.partition in self._sessions
+
+    def hand(self, results: Sequence[Finished]) -> list[Finished]:
+        """Hand results to the sessions of their partitions; return those that have to be written."""
+        left: list[Finished] = []
+        touched: dict[int, ResultSink] = {}
+        for delivery, result in results:
+            assert result is not None and isinstance(delivery.token, int)
+            session = self._sessions.get(result.partition)
+            if session is not None and session.hand(delivery.token, result):
+                touched[result.partition] = session
+            else:
+                left.append((delivery, result))
+        for session in touched.values():
+            session.rouse()
+        return left

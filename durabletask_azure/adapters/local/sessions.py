@@ -161,8 +161,11 @@ class LocalSession:
         message = result.message
         now = from_us(self._committer.clock.now_us())
         self._handed.append(Delivery(message.id, (message,), now, 1, HandedTask(place)))
-        wake(self._bell.rouse(self._partition))
         return True
+
+    def rouse(self) -> None:
+        """Have a waiting receive look at what was handed."""
+        wake(self._bell.rouse(self._partition))
 
     def _take(self, count_max: int, now_us: int, rings: int) -> list[Delivery]:
         """Take what is there: messages first, which may have caused what was handed over since."""
