@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """Longer exception messages and stack traces are truncated, and say so."""
 
     # History
-    history_inline_bytes_max: int = 32 * _KIB
+    history_inline_bytes_max: int = 8 * _KIB
     """History kept inside the instance row; beyond it the events move to a segment row."""
     segment_bytes_max: int = 256 * _KIB
     """Target size of one segment row (an entity ends at 1 MiB)."""

@@ -82,7 +82,16 @@ async def answer(ports: HubPorts) -> None:
         await session.complete(received)
 
 
-COMMANDS = {command.__name__: command for command in (create, hold, receive, plans, answer)}
+async def finish(ports: HubPorts) -> None:
+    """Hold partition 0, take a task, send its result, and handle nothing."""
+    assert await ports.orchestrations.accept(0) is not None
+    (taken,) = await ports.activities.receive(1, FOREVER_S)
+    await ports.activities.finish([(taken, message(f"done {taken.id}"))])
+    say(f"finished {taken.id} {taken.delivery_count}")
+    await asyncio.Event().wait()
+
+
+COMMANDS = {command.__name__: command for command in (create, hold, receive, plans, answer, finish)}
 
 
 async def main(command: str, path: str) -> None:

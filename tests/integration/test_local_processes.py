@@ -171,3 +171,21 @@ async def test_a_message_wakes_a_receive_in_another_process(ports: HubPorts, sta
     print(f"\nthere and back between processes: median {statistics.median(round_trips_s) * 1e3:.2f} ms")
     # A poll would take half a second each way.
     assert statistics.median(round_trips_s) < 0.25
+
+
+async def test_a_result_nobody_handled_dies_with_its_process_once_then_it_is_written(
+    ports: HubPorts, start: Start
+) -> None:
+    await ports.activities.send([task("t")])
+
+    # Handed over in memory: the task is still there, and runs again.
+    async with start("finish") as child:
+        assert await line(child) == "finished t 1"
+    # A second run's result is written, so that one that kills its process is counted.
+    async with start("finish") as child:
+        assert await line(child) == "finished t 2"
+
+    session = await ports.orchestrations.accept(0)
+    assert session is not None
+    assert [delivery.id for delivery in await session.receive(10, WAIT_S)] == ["done t"]
+    assert list(await ports.activities.receive(1, 0)) == []
