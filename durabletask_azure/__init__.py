@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         WorkerStateError,
     )
     from durabletask_azure.hub import TaskHub
+    from durabletask_azure.id_reuse import IdReuseAction, OrchestrationIdReusePolicy
     from durabletask_azure.query import (
         OrchestrationQuery,
         OrchestrationState,
@@ -82,6 +83,7 @@ __all__ = [
     "ExceptionPropertiesProvider",
     "FailureDetails",
     "HubUnavailableError",
+    "IdReuseAction",
     "InvalidQueueSizeError",
     "JsonDataConverter",
     "NonDeterminismError",
@@ -90,6 +92,7 @@ __all__ = [
     "OrchestrationContext",
     "OrchestrationError",
     "OrchestrationFailedError",
+    "OrchestrationIdReusePolicy",
     "OrchestrationNotFoundError",
     "OrchestrationQuery",
     "OrchestrationState",
@@ -139,6 +142,7 @@ _HOME = {
     "ExceptionPropertiesProvider": "worker",
     "FailureDetails": "task",
     "HubUnavailableError": "errors",
+    "IdReuseAction": "id_reuse",
     "InvalidQueueSizeError": "errors",
     "JsonDataConverter": "core.codec",
     "NonDeterminismError": "errors",
@@ -147,6 +151,7 @@ _HOME = {
     "OrchestrationContext": "task",
     "OrchestrationError": "errors",
     "OrchestrationFailedError": "errors",
+    "OrchestrationIdReusePolicy": "id_reuse",
     "OrchestrationNotFoundError": "errors",
     "OrchestrationQuery": "query",
     "OrchestrationState": "query",

@@ -12,6 +12,7 @@ import uuid
 from durabletask_azure.calls.arguments import Arguments
 from durabletask_azure.calls.purging import PurgingCalls
 from durabletask_azure.calls.reading import ReadingCalls
+from durabletask_azure.calls.rewinding import RewindingCalls
 from durabletask_azure.calls.steering import SteeringCalls
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.engine.operations import ClientOperations
@@ -38,3 +39,4 @@ class ClientCalls:
         self.steering = SteeringCalls(operations, arguments, log)
         self.reading = ReadingCalls(operations, arguments, log)
         self.purging = PurgingCalls(operations, arguments, log)
+        self.rewinding = RewindingCalls(operations, arguments, log)

@@ -25,10 +25,12 @@ __all__ = [
     "EventSentEvent",
     "ExecutionCompletedEvent",
     "ExecutionResumedEvent",
+    "ExecutionRewoundEvent",
     "ExecutionStartedEvent",
     "ExecutionSuspendedEvent",
     "ExecutionTerminatedEvent",
     "Failure",
+    "Handover",
     "HistoryEvent",
     "OrchestratorStartedEvent",
     "Parent",
@@ -116,7 +118,8 @@ class OrchestratorStartedEvent(_Event, frozen=True, kw_only=True, tag="Orchestra
 class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionStarted"):
     """An execution began: first event of every history, after its ``OrchestratorStarted``.
 
-    ``carried`` are the external events a continue-as-new handed on, ``seen`` the ids it handed on.
+    ``carried`` are the external events a continue-as-new handed on, ``seen`` the ids it handed on. ``sources`` are the
+    executions that a rewind or reset copied this history from, the oldest first: their spilled values are still read.
     """
 
     name: str
@@ -131,6 +134,7 @@ class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionSta
     parent_trace_context: str | None = None
     carried: tuple[EventRaisedEvent, ...] = ()
     seen: tuple[SeenId, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 class ExecutionCompletedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionCompleted"):
@@ -182,6 +186,20 @@ class ExecutionResumedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionRes
     source_id: str = ""
 
 
+class ExecutionRewoundEvent(_Event, frozen=True, kw_only=True, tag="ExecutionRewound"):
+    """The execution goes on under a new id, or its parent does.
+
+    In a history that was copied by a rewind or reset it stands at the end of the copy, with ``former_execution_id``.
+    In the history of a sub-orchestration whose parent was continued so, ``parent`` is whom to answer from here on.
+    """
+
+    reason: Payload = None
+    former_execution_id: str = ""
+    parent: Parent | None = None
+    source_id: str = ""
+    sender: Sender | None = None
+
+
 class TaskScheduledEvent(_Event, frozen=True, kw_only=True, tag="TaskScheduled"):
     """The orchestrator called an activity."""
 
@@ -205,16 +223,24 @@ class TaskFailedEvent(_Event, frozen=True, kw_only=True, tag="TaskFailed"):
     failure: Failure = None
 
 
+class Handover(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a sub-orchestration comes to the continued execution of its parent: ``rewind``, if it failed, or as it is."""
+
+    rewind: bool = False
+    reason: str | None = None
+
+
 class SubOrchestrationInstanceCreatedEvent(
     _Event, frozen=True, kw_only=True, tag="SubOrchestrationInstanceCreated"
 ):
-    """The orchestrator started a sub-orchestration."""
+    """The orchestrator started a sub-orchestration; with ``handover`` an execution this one continues did."""
 
     name: str
     instance_id: str
     version: str | None = None
     input: Payload = None
     tags: Tags = None
+    handover: Handover | None = None
 
 
 class SubOrchestrationInstanceCompletedEvent(
@@ -273,6 +299,7 @@ HistoryEvent = (
     | ExecutionTerminatedEvent
     | ExecutionSuspendedEvent
     | ExecutionResumedEvent
+    | ExecutionRewoundEvent
     | TaskScheduledEvent
     | TaskCompletedEvent
     | TaskFailedEvent
@@ -307,7 +334,7 @@ def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
     """Return the references to spilled values in ``events``, in order."""
     refs: list[BlobRef] = []
     for event in events:
-        for field in ("input", "result", "failure", "tags"):
+        for field in ("input", "result", "failure", "tags", "reason"):
             value = getattr(event, field, None)
             if isinstance(value, BlobRef):
                 refs.append(value)

@@ -12,10 +12,13 @@ from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import HistoryEvent, replay_refs
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
+    ContinuedChild,
     FailInstance,
     Message,
     PurgeInstance,
     ReplaceInstance,
+    ResetInstance,
+    RewindInstance,
     StartInstance,
 )
 from durabletask_azure.core.payloads import BlobRef
@@ -123,9 +126,11 @@ def needed_refs(instance: Instance, messages: Iterable[Message]) -> list[BlobRef
         if message.execution_id not in (None, current):
             continue  # it will be dropped, and its values may be gone with the execution it was meant for
         body = message.body
-        if isinstance(body, ReplaceInstance):
+        if isinstance(body, (ReplaceInstance, ContinuedChild)):
             events.append(body.start)
-        elif not isinstance(body, (StartInstance, PurgeInstance, FailInstance)):
+        elif not isinstance(
+            body, (StartInstance, PurgeInstance, FailInstance, RewindInstance, ResetInstance)
+        ):
             events.append(body)
     refs.extend(replay_refs(events))
     if row is not None and instance.state.started is None:

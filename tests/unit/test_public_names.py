@@ -38,6 +38,7 @@ PACKAGE = {
     *("JsonDataConverter", "NonDeterminismError", "NonRetriableError", "OrchestrationAlreadyExistsError"),
     *("OrchestrationContext", "OrchestrationError", "OrchestrationFailedError", "OrchestrationNotFoundError"),
     *("OrchestrationQuery", "OrchestrationState", "OrchestrationStateError", "OrchestrationStatus"),
+    *("IdReuseAction", "OrchestrationIdReusePolicy"),
     *(
         "OrchestratorNotRegisteredError",
         "Page",
@@ -71,7 +72,8 @@ TASK = {
     *("TaskOrchestration", "TimerTask", "WhenAllTask", "WhenAnyTask", "get_name", "when_all", "when_any"),
 }
 CLIENT = {
-    *("AsyncTaskHubClient", "OrchestrationFailedError", "OrchestrationQuery", "OrchestrationState"),
+    *("AsyncTaskHubClient", "IdReuseAction", "OrchestrationFailedError", "OrchestrationIdReusePolicy"),
+    *("OrchestrationQuery", "OrchestrationState"),
     *("OrchestrationStatus", "Page", "PurgeInstancesResult", "TaskHubClient"),
 }
 WORKER = {
@@ -80,7 +82,10 @@ WORKER = {
 }
 # Names, parameters and defaults of Microsoft's durabletask 1.12; what stands behind them may have more.
 CLIENT_METHODS = {
-    "schedule_new_orchestration": "orchestrator, input=None, instance_id=None, start_at=None, tags=None, version=None",
+    "schedule_new_orchestration": (
+        "orchestrator, input=None, instance_id=None, start_at=None, reuse_id_policy=None, tags=None,"
+        " version=None"
+    ),
     "get_orchestration_state": "instance_id, fetch_payloads=True",
     "get_orchestration_history": "instance_id, execution_id=None",
     "list_instance_ids": (
@@ -94,11 +99,15 @@ CLIENT_METHODS = {
     "terminate_orchestration": "instance_id, output=None, recursive=True",
     "suspend_orchestration": "instance_id, reason=None",
     "resume_orchestration": "instance_id, reason=None",
+    "rewind_orchestration": "instance_id, reason=None",
+    "restart_orchestration": "instance_id, restart_with_new_instance_id=False",
     "purge_orchestration": "instance_id, recursive=True",
     "purge_orchestrations_by": (
         "created_time_from=None, created_time_to=None, runtime_status=None, recursive=False, timeout=None"
     ),
 }
+
+OWN_METHODS = {"reset_orchestration"}
 
 
 def parameters(method: object) -> list[str]:
@@ -143,8 +152,8 @@ def test_both_clients_have_the_same_methods() -> None:
         {name for name in vars(kind) if not name.startswith("_")}
         for kind in (TaskHubClient, AsyncTaskHubClient)
     ]
-    assert public[0] == public[1] == {*CLIENT_METHODS, "close"}
-    for name in CLIENT_METHODS:
+    assert public[0] == public[1] == {*CLIENT_METHODS, *OWN_METHODS, "close"}
+    for name in (*CLIENT_METHODS, *OWN_METHODS):
         sync, other = (inspect.signature(getattr(kind, name)) for kind in (TaskHubClient, AsyncTaskHubClient))
         assert sync == other
 
@@ -186,6 +195,9 @@ def test_history_events_have_durabletasks_fields_in_its_order() -> None:
         "ContinueAsNewEvent": "input",
         "ExecutionSuspendedEvent": "input",
         "ExecutionResumedEvent": "input",
+        "ExecutionRewoundEvent": (
+            "reason parent_execution_id instance_id parent_trace_context name version input parent_instance tags"
+        ),
     }
     for name, own in fields.items():
         kind = getattr(history, name)
