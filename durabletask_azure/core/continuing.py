@@ -185,7 +185,11 @@ def _go_on(
     instance.append(history)
     instance.cold = history
     instance.row = msgspec.structs.replace(
-        row, execution_id=started.execution_id, parent=started.parent, past=past, seen=()
+        row,
+        status=instance.state.status,
+        execution_id=started.execution_id,
+        parent=started.parent,
+        past=past,
     )
     turn.events += len(history)
     turn.outbound.extend(

@@ -346,9 +346,8 @@ def _trim_past(turn: Turn, ctx: TurnContext) -> None:
         else:
             gone.append(past)
     # A history that was copied reads the values of those it was copied from.
-    read = {past.execution_id for past in kept}.union(*(past.sources for past in kept))
-    if started is not None:
-        read.update(started.sources)
+    sources = started.sources if started is not None else ()
+    read = {past.execution_id for past in kept}.union(sources, *(past.sources for past in kept))
     for execution_id in dict.fromkeys(name for past in gone for name in (past.execution_id, *past.sources)):
         prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{execution_id}/"
         if execution_id not in read and not any(name.startswith(prefix) for name in live):
