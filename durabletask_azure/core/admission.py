@@ -8,7 +8,7 @@ if its task is open or its id was never seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
@@ -95,8 +95,9 @@ def _rank(item: Inbound) -> int:
 class Admission:
     """One batch of messages on its way into one instance."""
 
-    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn) -> None:
+    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn, loaded: Mapping[str, str]) -> None:
         self.instance = instance
+        self.loaded = loaded
         self.ctx = ctx
         self.turn = turn
         self.new: list[HistoryEvent] = []

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     ExecutionRewoundEvent,
     ExecutionStartedEvent,
@@ -27,7 +28,7 @@ from durabletask_azure.core.history import (
 from durabletask_azure.core.messages import ContinuedChild, Inbound, ResetInstance, RewindInstance
 from durabletask_azure.core.outbox import answer, to_instance, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
-from durabletask_azure.core.payloads import Payload
+from durabletask_azure.core.payloads import BlobRef, Payload
 from durabletask_azure.core.rewind import Continuation, continued_history, reset_point, rewind_point
 from durabletask_azure.core.starts import child_start, is_known
 from durabletask_azure.core.state import ExecutionState
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["continue_request", "continued_child"]
 
 _ENDED_DELAY_S = 1.0
+_failure_decoder = msgspec.json.Decoder(FailureDetails)
 _UNDONE = (RuntimeStatus.FAILED, RuntimeStatus.TERMINATED)
 
 
@@ -52,7 +54,11 @@ def continue_request(admission: Admission, item: Inbound, body: RewindInstance |
             admission.drop(item, f"the instance is {admission.status.value}: only failed ones can be rewound")
             return
         _go_on(
-            admission, events, rewind_point(events), body, Handover(rewind=True, reason=_inline(body.reason))
+            admission,
+            events,
+            rewind_point(events, _failure(admission)),
+            body,
+            Handover(rewind=True, reason=_inline(body.reason)),
         )
         return
     try:
@@ -78,7 +84,14 @@ def continued_child(admission: Admission, item: Inbound, body: ContinuedChild) -
     elif body.handover.rewind and admission.status in _UNDONE:
         events = _history(admission)
         order = RewindInstance(next_execution_id=start.execution_id, reason=body.handover.reason)
-        _go_on(admission, events, rewind_point(events), order, body.handover, parent=start.parent)
+        _go_on(
+            admission,
+            events,
+            rewind_point(events, _failure(admission)),
+            order,
+            body.handover,
+            parent=start.parent,
+        )
     else:
         _adopt(admission, item, start, body.handover)
 
@@ -141,6 +154,16 @@ def _history(admission: Admission) -> list[HistoryEvent]:
     instance = admission.instance
     assert instance.execution is None, "an instance is loaded anew before it is taken up again"
     return [*instance.closed, *(instance.cold or ()), *admission.new]
+
+
+def _failure(admission: Admission) -> FailureDetails | None:
+    """Return what the current execution ended with; a spilled failure that is lost counts as none."""
+    completed = admission.instance.state.completed
+    failure = completed.failure if completed is not None else None
+    if isinstance(failure, BlobRef):
+        text = admission.loaded.get(failure.name)
+        return None if text is None else _failure_decoder.decode(text)
+    return failure
 
 
 def _go_on(

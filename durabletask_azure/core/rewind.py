@@ -20,7 +20,6 @@ from durabletask_azure.core.failures import FailureDetails, qualified_name
 from durabletask_azure.core.history import (
     EventRaisedEvent,
     EventSentEvent,
-    ExecutionCompletedEvent,
     ExecutionResumedEvent,
     ExecutionRewoundEvent,
     ExecutionStartedEvent,
@@ -65,15 +64,15 @@ class Continuation:
     handover: Handover
 
 
-def rewind_point(events: Sequence[HistoryEvent]) -> int:
-    """Return how many events of an ended execution a rewind keeps as they are.
+def rewind_point(events: Sequence[HistoryEvent], failure: FailureDetails | None) -> int:
+    """Return how many events of an execution that ended with ``failure`` a rewind keeps as they are.
 
     That is up to the last action the orchestrator took before it failed. If its failure names the failed tasks it came
     from (an error that was passed on, or raised from one), it is up to the last action before the first of these: what
     the orchestrator did after that failure is not part of the history any more.
     """
     end = len(events)
-    causes = set(_causes(events))
+    causes = set(_causes(events, failure))
     for position, event in enumerate(events):
         if isinstance(event, _Failed) and event.task_scheduled_id in causes:
             end = position
@@ -125,17 +124,13 @@ def _is_unsettled(turn: Sequence[HistoryEvent]) -> bool:
     return begins and not any(isinstance(event, _Action) for event in turn)
 
 
-def _causes(events: Sequence[HistoryEvent]) -> Iterator[int]:
+def _causes(events: Sequence[HistoryEvent], failure: FailureDetails | None) -> Iterator[int]:
     """Yield the tasks that the failure of an execution says it came from, going down to the first task's own failure.
 
     A text may quote the failures of a sub-orchestration's tasks too: the outermost comes first.
     """
-    completed = next(
-        (event for event in reversed(events) if isinstance(event, ExecutionCompletedEvent)), None
-    )
-    failure = completed.failure if completed is not None else None
     tasks = [event for event in events if isinstance(event, _Task)]
-    while isinstance(failure, FailureDetails):
+    while failure is not None:
         text = failure.message
         found = [
             (at, task.event_id)

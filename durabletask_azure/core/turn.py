@@ -151,7 +151,7 @@ def run_turn(
     by ``ctx.server_now``: a start, a new execution, kept messages.
     """
     turn = Turn(instance, inbound)
-    admission = Admission(instance, ctx, turn)
+    admission = Admission(instance, ctx, turn, loaded)
     if broken is not None and not instance.is_terminal:
         inbound = [*inbound, _poison(instance, broken, ctx)]
     admission.run(in_order(inbound))

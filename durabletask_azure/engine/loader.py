@@ -126,6 +126,8 @@ def needed_refs(instance: Instance, messages: Iterable[Message]) -> list[BlobRef
         if message.execution_id not in (None, current):
             continue  # it will be dropped, and its values may be gone with the execution it was meant for
         body = message.body
+        if isinstance(body, (RewindInstance, ContinuedChild)) and row is not None:
+            refs.extend(value for value in (row.failure,) if isinstance(value, BlobRef))
         if isinstance(body, (ReplaceInstance, ContinuedChild)):
             events.append(body.start)
         elif not isinstance(

@@ -20,6 +20,7 @@ from durabletask_azure.core.messages import (
     ResetInstance,
     RewindInstance,
 )
+from durabletask_azure.core.payloads import BlobRef
 from durabletask_azure.core.rewind import reset_point, rewind_point, split_unrun
 from durabletask_azure.core.turn import Turn
 from tests.unit.bench import (
@@ -69,6 +70,12 @@ def reset(
     bench.warm.clear()  # the engine has it loaded anew
     body = ResetInstance(next_execution_id=next, turn=turn, keep_events=keep_events)
     return bench.message(body, execution=execution)
+
+
+def point(bench: Bench) -> int:
+    failure = bench.rows["i1"].failure
+    assert isinstance(failure, FailureDetails)
+    return rewind_point(bench.history(), failure)
 
 
 def failed_at_b(bench: Bench) -> Turn:
@@ -274,9 +281,23 @@ def test_what_followed_the_failure_that_was_passed_on_is_cut_off() -> None:
     bench.turn(bench.task_done(3))
     assert bench.rows["i1"].status == "FAILED"
     events = bench.history()
-    assert [event.event_id for event in events[: rewind_point(events)] if event.event_id > 0] == [1, 2]
+    assert [event.event_id for event in events[: point(bench)] if event.event_id > 0] == [1, 2]
     turn = bench.turn(rewind(bench))
     assert [to_activities(out).task.task_id for out in turn.outbound] == [2]
+
+
+def test_the_failure_is_looked_into_when_it_was_spilled_and_passed_by_when_it_is_lost() -> None:
+    for is_lost in (False, True):
+        bench = Bench(cleans_up, payload_inline_bytes_max=400)
+        bench.begin("cleans_up")
+        bench.turn(bench.task_done(1))
+        bench.turn(bench.task_failed(2))
+        bench.turn(bench.task_done(3))
+        assert isinstance(bench.rows["i1"].failure, BlobRef)
+        if is_lost:
+            bench.payloads.clear()
+        turn = bench.turn(rewind(bench))
+        assert [to_activities(out).task.task_id for out in turn.outbound] == ([] if is_lost else [2])
 
 
 async def handles(ctx: Any, _: Any) -> Any:
@@ -296,7 +317,7 @@ def test_a_failure_that_was_handled_is_kept() -> None:
     bench.turn(bench.task_done(3))
     events = bench.history()
     assert bench.rows["i1"].status == "FAILED"
-    assert [event.event_id for event in events[: rewind_point(events)] if event.event_id > 0] == [1, 2, 3]
+    assert [event.event_id for event in events[: point(bench)] if event.event_id > 0] == [1, 2, 3]
     turn = bench.turn(rewind(bench))
     assert turn.outbound == []
     assert bench.kinds()[-3:] == ["OrchestratorStarted", "TaskCompleted", "ExecutionRewound"]
@@ -315,7 +336,7 @@ def test_a_childs_failure_that_quotes_a_task_of_its_own_is_not_taken_for_ours() 
     body = SubOrchestrationInstanceFailedEvent(timestamp=bench.now, task_scheduled_id=2, failure=inner)
     bench.turn(bench.message(body, execution="x1"))
     events = bench.history()
-    assert [event.event_id for event in events[: rewind_point(events)] if event.event_id > 0] == [1, 2]
+    assert [event.event_id for event in events[: point(bench)] if event.event_id > 0] == [1, 2]
 
 
 def test_the_first_turn_goes_with_the_next_if_it_took_no_action() -> None:
