@@ -111,6 +111,26 @@ def test_a_reset_keeps_an_instance_suspended() -> None:
     assert bench.kinds()[-1] == "TaskScheduled"
 
 
+def test_a_generation_that_began_with_a_message_at_hand_is_cut_before_both() -> None:
+    async def flow(ctx: Any, number: int) -> Any:
+        if number:
+            return [await ctx.call_activity("a"), await ctx.wait_for_external_event("go")]
+        ctx.continue_as_new(1)
+
+    bench = Bench(flow)
+    bench.begin("flow", 0)
+    bench.turn(bench.raised("go", "G"))
+    assert bench.kinds() == [
+        *("OrchestratorStarted", "ExecutionStarted", "OrchestratorStarted", "EventRaised", "TaskScheduled")
+    ]
+    execution = bench.rows["i1"].execution_id
+    turn = bench.turn(reset(bench, 1, execution=execution))
+    assert turn.outbound == []
+    assert bench.turn().outbound
+    bench.turn(bench.task_done(1, "A", execution="x2"))
+    assert bench.rows["i1"].output == '["A","G"]'
+
+
 def test_a_reset_to_a_turn_that_is_not_there_is_dropped() -> None:
     bench = Bench(two)
     bench.begin("two")
