@@ -53,6 +53,8 @@ def in_status(stage: Stage, status: str) -> None:
     elif status in ("COMPLETED", "FAILED"):
         client.raise_orchestration_event("mine", "go", data="x")
     stage.until_status("mine", OrchestrationStatus[status])
+    if status == "PENDING":
+        stage.until("mine", lambda row: row is not None and row.reason is not None)
 
 
 @pytest.mark.parametrize("status", STATUSES)
