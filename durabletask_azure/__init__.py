@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         WorkerStateError,
     )
     from durabletask_azure.hub import TaskHub
+    from durabletask_azure.id_reuse import IdReuseAction, OrchestrationIdReusePolicy
     from durabletask_azure.query import (
         OrchestrationQuery,
         OrchestrationState,
@@ -112,6 +113,7 @@ __all__ = [
     "FailureDetails",
     "HubStatistics",
     "HubUnavailableError",
+    "IdReuseAction",
     "InvalidQueueSizeError",
     "JsonDataConverter",
     "NewOrchestration",
@@ -121,6 +123,7 @@ __all__ = [
     "OrchestrationContext",
     "OrchestrationError",
     "OrchestrationFailedError",
+    "OrchestrationIdReusePolicy",
     "OrchestrationNotFoundError",
     "OrchestrationQuery",
     "OrchestrationState",
@@ -187,6 +190,7 @@ _HOME = {
     "FailureDetails": "task",
     "HubStatistics": "upkeep",
     "HubUnavailableError": "errors",
+    "IdReuseAction": "id_reuse",
     "InvalidQueueSizeError": "errors",
     "JsonDataConverter": "core.codec",
     "NewOrchestration": "bulk",
@@ -196,6 +200,7 @@ _HOME = {
     "OrchestrationContext": "task",
     "OrchestrationError": "errors",
     "OrchestrationFailedError": "errors",
+    "OrchestrationIdReusePolicy": "id_reuse",
     "OrchestrationNotFoundError": "errors",
     "OrchestrationQuery": "query",
     "OrchestrationState": "query",

@@ -15,6 +15,7 @@ from durabletask_azure.calls.steps import acarry_out
 from durabletask_azure.core.callables import Startable
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.hosting import HubHost
+from durabletask_azure.id_reuse import OrchestrationIdReusePolicy
 from durabletask_azure.options import known_options
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -65,6 +66,7 @@ class AsyncTaskHubClient:
         input: TInput | None = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
+        reuse_id_policy: OrchestrationIdReusePolicy | None = None,
         tags: Mapping[str, str] | None = None,
         version: str | None = None,
         raise_event: tuple[str, Any] | None = None,
@@ -73,10 +75,11 @@ class AsyncTaskHubClient:
         given).
 
         ``start_at`` is when it begins (a time without zone means UTC). ``raise_event`` is an event, name and data, that
-        waits for the orchestration from the start. An ended instance of that id is replaced.
+        waits for the orchestration from the start. ``reuse_id_policy`` says what becomes of an instance that has the
+        id; without it an ended one is replaced.
 
         Raises:
-            OrchestrationAlreadyExistsError: an instance of that id is alive.
+            OrchestrationAlreadyExistsError: an instance has that id, and may neither be replaced nor ignored.
             SerializationError, PayloadTooLargeError: a value cannot be stored; nothing was written.
             ConfigurationError, ArgumentTypeError: an argument is not allowed; nothing was written.
         """
@@ -89,6 +92,7 @@ class AsyncTaskHubClient:
                 tags=tags,
                 version=version,
                 raise_event=raise_event,
+                reuse_id_policy=reuse_id_policy,
             )
         )
 
@@ -246,6 +250,69 @@ class AsyncTaskHubClient:
     async def resume_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
         """Order a suspended instance to go on."""
         await self._hub.arun(self._calls.steering.resume(instance_id, reason=reason))
+
+    async def rewind_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
+        """Take a failed instance up again where it failed, under a new execution id.
+
+        What failed runs again, activities and (rewound themselves) sub-orchestrations; what succeeded counts. The old
+        history stays readable by its execution id. Needs a running worker; returns once the instance runs again.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance.
+            OrchestrationStateError: it is not FAILED.
+            HubUnavailableError: no worker confirmed it within 30 s; it may still be done.
+        """
+        await self._hub.arun(self._calls.rewinding.rewind(instance_id, reason=reason))
+
+    async def reset_orchestration(
+        self,
+        instance_id: str,
+        *,
+        event_index: int,
+        execution_id: str | None = None,
+        keep_events: bool = True,
+        reason: str | None = None,
+    ) -> str:
+        """Run an instance, ended or not, again from a point of its history on; return its new execution id.
+
+        ``event_index`` is the place of an event in :meth:`get_orchestration_history`: the turn it belongs to, and what
+        followed, runs again (the first turn together with the next if it scheduled nothing). What was scheduled before
+        and is open there is scheduled again; sub-orchestrations started before answer the new execution, those started
+        later are terminated. Results that came later are dropped; external events that came later are given again,
+        unless ``keep_events`` is false. With ``execution_id`` nothing is done if the instance has moved on to another.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance.
+            OrchestrationStateError: it has not started, or has moved on to another execution.
+            ConfigurationError: there is no event of that index.
+            HubUnavailableError: no worker confirmed it within 30 s; it may still be done.
+        """
+        return await self._hub.arun(
+            self._calls.rewinding.reset(
+                instance_id,
+                event_index=event_index,
+                execution_id=execution_id,
+                keep_events=keep_events,
+                reason=reason,
+            )
+        )
+
+    async def restart_orchestration(
+        self, instance_id: str, *, restart_with_new_instance_id: bool = False
+    ) -> str:
+        """Start again what an ended instance ran, with its input, version and tags; return the instance id.
+
+        It runs under its own id, in place of what has ended, or under a new one.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance.
+            OrchestrationStateError: it has not ended.
+        """
+        return await self._hub.arun(
+            self._calls.rewinding.restart(
+                instance_id, restart_with_new_instance_id=restart_with_new_instance_id
+            )
+        )
 
     async def purge_orchestration(self, instance_id: str, recursive: bool = True) -> PurgeInstancesResult:
         """Remove an ended instance with its history and values, and with ``recursive`` its ended sub-orchestrations.

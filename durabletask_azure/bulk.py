@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from durabletask_azure.errors import DurableTaskError
+from durabletask_azure.id_reuse import OrchestrationIdReusePolicy
 
 __all__ = ["BulkProgress", "BulkStartResult", "NewOrchestration", "StartResult"]
 
@@ -23,6 +24,7 @@ class NewOrchestration:
     tags: Mapping[str, str] | None = None
     version: str | None = None
     raise_event: tuple[str, Any] | None = None
+    reuse_id_policy: OrchestrationIdReusePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,7 +321,11 @@ class EntityUnlockSentEvent(HistoryEvent):
 
 @dataclass(slots=True)
 class ExecutionRewoundEvent(HistoryEvent):
-    """Somebody rewound the instance: what failed runs again."""
+    """The execution was taken up again here by a rewind or reset, under a new execution id.
+
+    In the history of a sub-orchestration whose parent was: ``parent_instance`` is whom it answers from here on, and
+    ``parent_execution_id`` that one's new execution id, ``instance_id`` its instance id.
+    """
 
     reason: str | None = None
     parent_execution_id: str | None = None

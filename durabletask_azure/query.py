@@ -188,7 +188,7 @@ def before(moment: datetime | None) -> datetime | None:
     return moment - _MICROSECOND if moment is not None and moment > _EARLIEST else moment
 
 
-def check_statuses(statuses: object) -> tuple[OrchestrationStatus, ...]:
+def check_statuses(statuses: object, what: str = "runtime_status") -> tuple[OrchestrationStatus, ...]:
     """Return the statuses asked for, none for ``None``. Raises ``ArgumentTypeError``."""
     if statuses is None:
         return ()
@@ -198,7 +198,7 @@ def check_statuses(statuses: object) -> tuple[OrchestrationStatus, ...]:
         if len(checked) == len(given):
             return checked
     raise ArgumentTypeError(
-        f"runtime_status must be a list of OrchestrationStatus ({', '.join(OrchestrationStatus.__members__)}),"
+        f"{what} must be a list of OrchestrationStatus ({', '.join(OrchestrationStatus.__members__)}),"
         f" not {statuses!r}"
     )
 

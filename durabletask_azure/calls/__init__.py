@@ -12,6 +12,7 @@ import uuid
 from durabletask_azure.calls.arguments import Arguments
 from durabletask_azure.calls.purging import PurgingCalls
 from durabletask_azure.calls.reading import ReadingCalls
+from durabletask_azure.calls.rewinding import RewindingCalls
 from durabletask_azure.calls.starting import BulkStarts
 from durabletask_azure.calls.steering import SteeringCalls
 from durabletask_azure.calls.upkeep import UpkeepCalls
@@ -42,3 +43,4 @@ class ClientCalls:
         self.purging = PurgingCalls(operations, arguments, log)
         self.bulk = BulkStarts(operations, arguments, log)
         self.upkeep = UpkeepCalls(operations, host.ports.info.partitions, log)
+        self.rewinding = RewindingCalls(operations, arguments, log)

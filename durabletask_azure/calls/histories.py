@@ -7,7 +7,7 @@ the other Durable Task backends. A large value sent to another instance reads as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import assert_never, cast
 
@@ -17,12 +17,14 @@ from durabletask_azure.core import history as stored
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
 from durabletask_azure.engine.instances import ResolvedHistory
+from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.history import (
     ContinueAsNewEvent,
     EventRaisedEvent,
     EventSentEvent,
     ExecutionCompletedEvent,
     ExecutionResumedEvent,
+    ExecutionRewoundEvent,
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
     ExecutionTerminatedEvent,
@@ -42,7 +44,7 @@ from durabletask_azure.history import (
 )
 from durabletask_azure.query import OrchestrationStatus
 
-__all__ = ["readable"]
+__all__ = ["readable", "turn_of"]
 
 _tags_decoder = msgspec.json.Decoder(dict[str, str])
 _failure_decoder = msgspec.json.Decoder(FailureDetails)
@@ -61,6 +63,29 @@ def readable(history: ResolvedHistory) -> list[HistoryEvent]:
     if turn_at is not None:
         events.append(OrchestratorCompletedEvent(-1, turn_at))
     return events
+
+
+def turn_of(events: Sequence[stored.HistoryEvent], index: int) -> int:
+    """Return the number of the turn, from 0, that an event belongs to: ``index`` counts as :func:`readable` lists them.
+
+    Raises:
+        ConfigurationError: there is no event of that index.
+    """
+    turn, size = -1, 0
+    for event in events:
+        if isinstance(event, stored.OrchestratorStartedEvent):
+            size += turn >= 0  # the end of the turn before
+            if index < size:
+                return turn
+            turn += 1
+        size += 1
+        if index < size:
+            return turn
+    if index == size:
+        return turn
+    raise ConfigurationError(
+        f"event_index must be 0 to {size}, the last of the history's events, not {index}"
+    )
 
 
 def _event(event: stored.HistoryEvent, loaded: Mapping[str, str]) -> HistoryEvent:
@@ -83,6 +108,8 @@ def _event(event: stored.HistoryEvent, loaded: Mapping[str, str]) -> HistoryEven
             return ExecutionSuspendedEvent(*base, resolve(event.input, loaded))
         case stored.ExecutionResumedEvent():
             return ExecutionResumedEvent(*base, resolve(event.input, loaded))
+        case stored.ExecutionRewoundEvent():
+            return _rewound(event, loaded)
         case stored.TimerCreatedEvent():
             return TimerCreatedEvent(*base, event.fire_at)
         case stored.TimerFiredEvent():
@@ -138,13 +165,6 @@ def _task_event(event: TaskEvent, loaded: Mapping[str, str]) -> HistoryEvent:
 
 
 def _started(event: stored.ExecutionStartedEvent, loaded: Mapping[str, str]) -> ExecutionStartedEvent:
-    parent: ParentInstanceInfo | None = None
-    if event.parent is not None:
-        parent = ParentInstanceInfo(
-            task_scheduled_id=event.parent.task_id,
-            name=event.parent.name or None,
-            orchestration_instance=OrchestrationInstance(event.parent.instance_id, event.parent.execution_id),
-        )
     return ExecutionStartedEvent(
         event_id=event.event_id,
         timestamp=event.timestamp,
@@ -152,9 +172,30 @@ def _started(event: stored.ExecutionStartedEvent, loaded: Mapping[str, str]) -> 
         version=event.version,
         input=resolve(event.input, loaded),
         orchestration_instance=OrchestrationInstance(event.instance_id, event.execution_id),
-        parent_instance=parent,
+        parent_instance=_parent(event.parent),
         scheduled_start_timestamp=event.scheduled_start,
         tags=_tags(event.tags, loaded),
+    )
+
+
+def _rewound(event: stored.ExecutionRewoundEvent, loaded: Mapping[str, str]) -> ExecutionRewoundEvent:
+    return ExecutionRewoundEvent(
+        event_id=event.event_id,
+        timestamp=event.timestamp,
+        reason=resolve(event.reason, loaded),
+        parent_execution_id=event.parent.execution_id if event.parent is not None else None,
+        instance_id=event.parent.instance_id if event.parent is not None else None,
+        parent_instance=_parent(event.parent),
+    )
+
+
+def _parent(parent: stored.Parent | None) -> ParentInstanceInfo | None:
+    if parent is None:
+        return None
+    return ParentInstanceInfo(
+        task_scheduled_id=parent.task_id,
+        name=parent.name or None,
+        orchestration_instance=OrchestrationInstance(parent.instance_id, parent.execution_id),
     )
 
 

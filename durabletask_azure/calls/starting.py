@@ -126,6 +126,7 @@ class _Preparing:
                 tags=request.tags,
                 version=request.version,
                 raise_event=request.raise_event,
+                reuse_id_policy=request.reuse_id_policy,
             )
         except Exception as error:
             known = instance_id if isinstance(given, str) else None

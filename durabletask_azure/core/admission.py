@@ -8,12 +8,13 @@ if its task is open or its id was never seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
+from durabletask_azure.core.continuing import continue_request, continued_child
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     EventRaisedEvent,
@@ -35,11 +36,14 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
+    ContinuedChild,
     FailInstance,
     Inbound,
     Message,
     PurgeInstance,
     ReplaceInstance,
+    ResetInstance,
+    RewindInstance,
     StartInstance,
     ToPartition,
 )
@@ -79,6 +83,8 @@ def _rank(item: Inbound) -> int:
     match item.message.body:
         case StartInstance() | ExecutionStartedEvent() | ReplaceInstance():
             return 0
+        case RewindInstance() | ResetInstance() | ContinuedChild():
+            return 0
         case ExecutionTerminatedEvent() | FailInstance():
             return 2
         case PurgeInstance():
@@ -90,14 +96,17 @@ def _rank(item: Inbound) -> int:
 class Admission:
     """One batch of messages on its way into one instance."""
 
-    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn) -> None:
+    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn, loaded: Mapping[str, str]) -> None:
         self.instance = instance
+        self.loaded = loaded
         self.ctx = ctx
         self.turn = turn
         self.new: list[HistoryEvent] = []
         """Events added to the history by this turn, for the orchestrator to see."""
         self.ended: ExecutionCompletedEvent | None = None
         """Set when the instance ends without its code being asked: terminated or failed."""
+        self.continued = False
+        """Whether the history is a new one, whose code runs in the next turn."""
         self.changed = False
         self.ready = instance.is_ready
         self.custom_status: tuple[Payload] | None = None
@@ -119,7 +128,7 @@ class Admission:
     @property
     def has_work(self) -> bool:
         """Whether the orchestrator has something to run for."""
-        return self.definition is not None and bool(self.new or self.ready)
+        return self.definition is not None and bool(self.new or self.ready) and not self.continued
 
     def run(self, inbound: Sequence[Inbound]) -> None:
         """Admit a batch that is already in order."""
@@ -137,7 +146,9 @@ class Admission:
         assert row is not None
         self.turn.segments.extend(self.instance.flush_tail(self.ctx.settings.segment_bytes_max))
         commit = row.commit if row.status.is_terminal else self.ctx.n
-        return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit))
+        started = self.instance.state.started
+        sources = started.sources if started is not None else ()
+        return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit, sources=sources))
 
     def next_row(self, state: ExecutionState) -> InstanceRow:
         """Return the row as this turn leaves it, without its tail."""
@@ -209,6 +220,10 @@ class Admission:
                 replace_request(self, item, body)
             case PurgeInstance():
                 self._purge(item, body)
+            case RewindInstance() | ResetInstance():
+                continue_request(self, item, body)
+            case ContinuedChild():
+                continued_child(self, item, body)
             case FailInstance() | ExecutionTerminatedEvent():
                 self.end(item, body)
             case _:
@@ -232,9 +247,9 @@ class Admission:
         match message.body:
             case ExecutionStartedEvent() as started:
                 self._start_absent(item, started)
-            case ReplaceInstance(start=started):
+            case ReplaceInstance(start=started) | ContinuedChild(start=started):
                 self._start_absent(item, started)
-            case StartInstance() | PurgeInstance() | FailInstance():
+            case StartInstance() | PurgeInstance() | FailInstance() | RewindInstance() | ResetInstance():
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
                 self.drop(item, "the instance was purged")
@@ -348,7 +363,11 @@ class Admission:
     ) -> None:
         if self.instance.is_terminal or self.ended is not None:
             self.drop(item, "the instance has ended")
-        elif self.definition is None or (self.instance.state.started is None and not begin(self)):
+        elif (
+            self.definition is None
+            or self.continued
+            or (self.instance.state.started is None and not begin(self))
+        ):
             self._keep(item)
         else:
             self._accept(item, body)

@@ -27,6 +27,7 @@ from durabletask_azure.core.history import (
     EventSentEvent,
     ExecutionCompletedEvent,
     ExecutionResumedEvent,
+    ExecutionRewoundEvent,
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
     ExecutionTerminatedEvent,
@@ -173,6 +174,8 @@ class Execution:
                 self._suspended = True
             case ExecutionResumedEvent():
                 self._resume()
+            case ExecutionRewoundEvent():
+                pass
             case ExecutionCompletedEvent() | ContinuedEvent() | ExecutionTerminatedEvent():
                 self._ended = True
             case _:

@@ -17,7 +17,7 @@ from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails, describe_failure
 from durabletask_azure.core.instance import Instance
-from durabletask_azure.core.messages import Inbound
+from durabletask_azure.core.messages import Inbound, ResetInstance
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
@@ -227,6 +227,7 @@ class PartitionOwner:
             # ended or purged by a commit still under way: once that is done, only storage knows what is there
             await self.committer.drain()
             warm = {name: self.warm.get(self.partition, name) for name in by_instance}
+        warm = await self._forget(by_instance, warm)
         for instance in warm.values():
             if instance is not None:
                 self.warm.pin(self.partition, instance)
@@ -246,6 +247,23 @@ class PartitionOwner:
                     work.pinned.append(result)
                     warm[name] = result
         return [(instance, by_instance[name]) for name, instance in warm.items() if instance is not None]
+
+    async def _forget(
+        self, by_instance: dict[str, list[Item]], warm: dict[str, Instance | None]
+    ) -> dict[str, Instance | None]:
+        """Leave out of ``warm`` what is to be taken up again from its history: that is in storage only."""
+        names = [
+            name
+            for name, own in by_instance.items()
+            for one in own
+            if one.inbound is not None and type(one.inbound.message.body) is ResetInstance
+        ]
+        if not any(warm[name] is not None for name in names):
+            return warm
+        await self.committer.drain()
+        for name in names:
+            self.warm.drop(self.partition, name)
+        return {name: self.warm.get(self.partition, name) for name in by_instance}
 
     def _run(
         self,

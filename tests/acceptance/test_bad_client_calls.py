@@ -202,6 +202,24 @@ CALLS: list[Refusal] = [
     (lambda c: c.raise_orchestration_event("i", "e", data=BIG), PayloadTooLargeError, "at most 10,485,760"),
     (lambda c: c.terminate_orchestration("i", output=LOOP), SerializationError, "cannot be stored"),
     (lambda c: c.terminate_orchestration("i", output=BIG), PayloadTooLargeError, "at most 10,485,760"),
+    (lambda c: c.rewind_orchestration(7), ArgumentTypeError, "instance id must be a string, not int"),
+    (lambda c: c.rewind_orchestration("i", reason=3), ArgumentTypeError, "reason must be a string"),
+    (
+        lambda c: c.reset_orchestration("i", event_index=1.5),
+        ArgumentTypeError,
+        "event_index must be a whole number, not float",
+    ),
+    (lambda c: c.reset_orchestration("i", event_index=-1), ConfigurationError, "must be 0 or more, not -1"),
+    (
+        lambda c: c.reset_orchestration("i", event_index=0, keep_events=1),
+        ArgumentTypeError,
+        "keep_events must be True or False",
+    ),
+    (
+        lambda c: c.restart_orchestration("i", restart_with_new_instance_id="yes"),
+        ArgumentTypeError,
+        "restart_with_new_instance_id must be True or False",
+    ),
     (
         lambda c: c.wait_for_orchestration_start("i", timeout="1"),
         ArgumentTypeError,

@@ -13,7 +13,17 @@ Program = Callable[[Side], Run]
 
 PROGRAMS: dict[str, Program] = {}
 DIFFERING: dict[str, Program] = {}
-MODULES = ("activities", "children", "events", "clients", "steering", "values", "workers", "differing")
+MODULES = (
+    "activities",
+    "children",
+    "events",
+    "clients",
+    "steering",
+    "values",
+    "workers",
+    "taking_up",
+    "differing",
+)
 
 
 def program(write: Program) -> Program:

@@ -66,8 +66,4 @@ MISSING: Final[dict[str, tuple[str, ...]]] = {
         "worker.TaskHubGrpcWorker.add_entity",
     ),
     "comes with schedules": ("worker.TaskHubGrpcWorker.configure_scheduled_tasks",),
-    "comes with rewind, restart and the id-reuse policy": (
-        *of(CLIENTS, ".schedule_new_orchestration(reuse_id_policy)"),
-        *of(CLIENTS, ".rewind_orchestration", ".restart_orchestration"),
-    ),
 }

@@ -15,6 +15,7 @@ from durabletask_azure import (
     ConcurrencyOptions,
     DurableTaskError,
     OrchestrationContext,
+    OrchestrationIdReusePolicy,
     OrchestrationStatus,
     RetryPolicy,
     Settings,
@@ -284,10 +285,31 @@ def test_messages_of_failed_tasks(both: Both) -> None:
     assert here[2] == "activity 'failures.fails' (task 1) failed: no lamp"
 
 
-def test_an_id_that_is_taken(both: Both) -> None:
+def test_an_id_that_is_taken(both: Both, shop: Shop) -> None:
     there, here = both("ids")
     assert there == ["_InactiveRpcError StatusCode.ALREADY_EXISTS"] * 2
     assert here == ["OrchestrationAlreadyExistsError ", "started"]
+
+    async def flow(ctx: OrchestrationContext, number: int) -> int:
+        return number or await ctx.wait_for_external_event("never", data_type=int)
+
+    shop.worker.add_orchestrator(flow)
+    shop.worker.start()
+    alive = shop.client.schedule_new_orchestration(flow, input=0, instance_id="alive")
+    shop.client.wait_for_orchestration_start(alive, timeout=WAIT_S)
+    policy = OrchestrationIdReusePolicy([], ignorable_status=[OrchestrationStatus.RUNNING])
+    shop.client.schedule_new_orchestration(flow, input=1, instance_id=alive, reuse_id_policy=policy)
+    policy = OrchestrationIdReusePolicy([OrchestrationStatus.RUNNING])
+    shop.client.schedule_new_orchestration(flow, input=2, instance_id=alive, reuse_id_policy=policy)
+    state = shop.client.wait_for_orchestration_completion(alive, timeout=WAIT_S)
+    assert state is not None
+    assert state.get_output() == 2
+
+
+def test_rewinding_what_was_retried_or_handled(both: Both) -> None:
+    there, here = both("rewound_after_a_retry")
+    assert there[1] is not None
+    assert here == ["A", None]
 
 
 def test_an_instance_that_does_not_exist(both: Both) -> None:

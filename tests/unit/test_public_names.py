@@ -43,6 +43,7 @@ PACKAGE = {
     *("JsonDataConverter", "NonDeterminismError", "NonRetriableError", "OrchestrationAlreadyExistsError"),
     *("OrchestrationContext", "OrchestrationError", "OrchestrationFailedError", "OrchestrationNotFoundError"),
     *("OrchestrationQuery", "OrchestrationState", "OrchestrationStateError", "OrchestrationStatus"),
+    *("IdReuseAction", "OrchestrationIdReusePolicy"),
     *(
         "OrchestratorNotRegisteredError",
         "Page",
@@ -77,7 +78,8 @@ TASK = {
     *("TaskOrchestration", "TimerTask", "WhenAllTask", "WhenAnyTask", "get_name", "when_all", "when_any"),
 }
 CLIENT = {
-    *("AsyncTaskHubClient", "OrchestrationFailedError", "OrchestrationQuery", "OrchestrationState"),
+    *("AsyncTaskHubClient", "IdReuseAction", "OrchestrationFailedError", "OrchestrationIdReusePolicy"),
+    *("OrchestrationQuery", "OrchestrationState"),
     *("OrchestrationStatus", "Page", "PurgeInstancesResult", "TaskHubClient"),
     *("BulkProgress", "BulkStartResult", "NewOrchestration", "StartResult"),
     *("DeadLetterInfo", "HubStatistics", "PartitionStatistics", "WorkerStatistics"),
@@ -91,7 +93,10 @@ WORKER = {
 }
 # Names, parameters and defaults of Microsoft's durabletask 1.12; what stands behind them may have more.
 CLIENT_METHODS = {
-    "schedule_new_orchestration": "orchestrator, input=None, instance_id=None, start_at=None, tags=None, version=None",
+    "schedule_new_orchestration": (
+        "orchestrator, input=None, instance_id=None, start_at=None, reuse_id_policy=None, tags=None,"
+        " version=None"
+    ),
     "get_orchestration_state": "instance_id, fetch_payloads=True",
     "get_orchestration_history": "instance_id, execution_id=None",
     "list_instance_ids": (
@@ -105,6 +110,8 @@ CLIENT_METHODS = {
     "terminate_orchestration": "instance_id, output=None, recursive=True",
     "suspend_orchestration": "instance_id, reason=None",
     "resume_orchestration": "instance_id, reason=None",
+    "rewind_orchestration": "instance_id, reason=None",
+    "restart_orchestration": "instance_id, restart_with_new_instance_id=False",
     "purge_orchestration": "instance_id, recursive=True",
     "purge_orchestrations_by": (
         "created_time_from=None, created_time_to=None, runtime_status=None, recursive=False, timeout=None"
@@ -112,6 +119,7 @@ CLIENT_METHODS = {
 }
 # What only this package has.
 OWN_CLIENT_METHODS = {
+    "reset_orchestration": "instance_id, event_index, execution_id=None, keep_events=True, reason=None",
     "schedule_new_orchestrations": "requests, on_progress=None",
     "list_orchestration_states": "orchestration_query=None, page_size=None, continuation_token=None",
     "iter_orchestration_states": "orchestration_query=None, page_size=None",
@@ -217,6 +225,9 @@ def test_history_events_have_durabletasks_fields_in_its_order() -> None:
         "ContinueAsNewEvent": "input",
         "ExecutionSuspendedEvent": "input",
         "ExecutionResumedEvent": "input",
+        "ExecutionRewoundEvent": (
+            "reason parent_execution_id instance_id parent_trace_context name version input parent_instance tags"
+        ),
     }
     for name, own in fields.items():
         kind = getattr(history, name)
