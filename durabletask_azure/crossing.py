@@ -69,11 +69,15 @@ class Crossing:
             calls = list(self._calls)
             self._calls.clear()
         for call, future in calls:
-            if future not in self._tasks:  # cancelled before it began
-                continue
             task = self._hub.create_task(call())
-            self._tasks[future] = task
-            task.add_done_callback(partial(self._ended, future))
+            with self._lock:
+                is_wanted = future in self._tasks
+                if is_wanted:
+                    self._tasks[future] = task
+            if is_wanted:
+                task.add_done_callback(partial(self._ended, future))
+            else:  # its caller went before it began: it never takes its first step
+                task.cancel()
 
     def _ended(self, future: asyncio.Future[Any], task: asyncio.Task[Any]) -> None:
         with self._lock:

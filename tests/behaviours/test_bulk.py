@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,11 +20,13 @@ from durabletask_azure import (
     NewOrchestration,
     OrchestrationAlreadyExistsError,
     OrchestrationContext,
+    OrchestrationIdReusePolicy,
     OrchestrationQuery,
     OrchestrationStatus,
     PurgeInstancesResult,
     SerializationError,
     TaskHub,
+    TaskHubClient,
 )
 from tests.behaviours.stage import WAIT_S, Stage
 
@@ -201,3 +205,28 @@ async def test_b129_the_async_client_does_the_same(hub: TaskHub) -> None:
     with pytest.raises(BulkInterruptedError, match="after 3 requests: 3") as caught:
         await client.schedule_new_orchestrations(requests, on_progress=stop)
     assert isinstance(caught.value.__cause__, IndexError)
+
+
+def test_b129_a_request_says_what_becomes_of_a_taken_id(stage: Stage) -> None:
+    stage.worker(echo, waits)
+    stage.client.schedule_new_orchestration(waits, instance_id="taken")
+    stage.client.wait_for_orchestration_start("taken", timeout=WAIT_S)
+    running = [OrchestrationStatus.RUNNING]
+    ignoring = OrchestrationIdReusePolicy([], ignorable_status=running)
+    replacing = OrchestrationIdReusePolicy(running)
+    requests = [
+        NewOrchestration(echo, 1, "taken"),
+        NewOrchestration(echo, 2, "taken", reuse_id_policy=ignoring),
+        NewOrchestration(echo, 3, "other", reuse_id_policy=ignoring),
+    ]
+    result = stage.client.schedule_new_orchestrations(requests)
+    assert [one.is_started for one in result.results] == [False, True, True]
+    assert stage.state("taken").runtime_status is OrchestrationStatus.RUNNING
+
+    stage.client.schedule_new_orchestrations([NewOrchestration(echo, 4, "taken", reuse_id_policy=replacing)])
+    assert (stage.completed("taken"), stage.completed("other")) == (4, 3)
+
+
+def test_b129_a_request_has_everything_a_single_start_has() -> None:
+    single = inspect.signature(TaskHubClient.schedule_new_orchestration).parameters
+    assert {field.name for field in fields(NewOrchestration)} == single.keys() - {"self"}

@@ -1,0 +1,106 @@
+"""Calls from one event loop to another thread's: each is answered, cancelled or failed, however many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from durabletask_azure.crossing import Crossing
+from durabletask_azure.errors import HubUnavailableError
+from durabletask_azure.hosting import EngineThread
+from tests.contract.builders import WAIT_S
+
+
+@pytest.fixture
+def thread() -> EngineThread:
+    return EngineThread("crossing-test")
+
+
+def crossing_to(thread: EngineThread) -> Crossing:
+    return Crossing(asyncio.get_running_loop(), thread.loop())
+
+
+async def test_many_calls_are_answered_each_with_its_own_result_or_error(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+
+    async def over_there(number: int) -> tuple[int, int]:
+        await asyncio.sleep(0)
+        if number % 10 == 0:
+            raise ValueError(number)
+        return number, threading.get_ident()
+
+    calls = [crossing.call(lambda number=number: over_there(number)) for number in range(100)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    thread.close()
+
+    assert [str(answer) for answer in answers if isinstance(answer, ValueError)] == [
+        str(number) for number in range(0, 100, 10)
+    ]
+    results = [answer for answer in answers if isinstance(answer, tuple)]
+    assert [number for number, _ in results] == [number for number in range(100) if number % 10]
+    assert {ident for _, ident in results}.isdisjoint({threading.get_ident()})
+
+
+async def test_cancelling_a_call_cancels_what_runs_over_there(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    call = crossing.call(endless)
+    assert await asyncio.to_thread(begun.wait, WAIT_S)
+    call.cancel()
+
+    assert await asyncio.to_thread(cancelled.wait, WAIT_S)
+    thread.close()
+
+
+async def test_a_call_cancelled_before_it_began_never_begins(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+    blocked, go, began = threading.Event(), threading.Event(), threading.Event()
+
+    def block() -> None:
+        blocked.set()
+        go.wait(WAIT_S)
+
+    async def late() -> None:
+        began.set()
+
+    thread.loop().call_soon_threadsafe(block)
+    assert await asyncio.to_thread(blocked.wait, WAIT_S)
+    call = crossing.call(late)
+    call.cancel()
+    await asyncio.sleep(0)
+    go.set()
+
+    async def later() -> None:
+        return None
+
+    await crossing.call(later)
+    thread.close()
+    assert not began.is_set()
+
+
+async def test_calls_under_way_fail_when_the_thread_ends(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+    begun = threading.Event()
+
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    call = crossing.call(endless)
+    assert await asyncio.to_thread(begun.wait, WAIT_S)
+    await asyncio.to_thread(thread.close)
+    crossing.abandon()
+
+    with pytest.raises(HubUnavailableError, match="was closed while a call was under way"):
+        await asyncio.wait_for(call, WAIT_S)
