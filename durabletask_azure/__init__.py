@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TaskFailedError,
         TaskHubError,
         ThrottledError,
+        WorkerProcessError,
         WorkerStateError,
     )
     from durabletask_azure.hub import TaskHub
@@ -118,6 +119,7 @@ __all__ = [
     "TaskOrchestration",
     "ThrottledError",
     "TimerTask",
+    "WorkerProcessError",
     "WorkerStateError",
     "__version__",
     "when_all",
@@ -175,6 +177,7 @@ _HOME = {
     "TaskOrchestration": "task",
     "ThrottledError": "errors",
     "TimerTask": "task",
+    "WorkerProcessError": "errors",
     "WorkerStateError": "errors",
     "__version__": "_version",
     "when_all": "task",

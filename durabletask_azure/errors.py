@@ -21,6 +21,7 @@
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
     │   ├── QueueFullError                      a queue is at its size limit
+    │   ├── WorkerProcessError                  a process for activities does not start
     │   └── WorkerStateError                    the call does not fit a worker that runs
     └── ConfigurationError                      a setting, name or argument is not allowed; says what is
         ├── ArgumentTypeError                   an argument is of the wrong type, or there is none of that name
@@ -65,6 +66,7 @@ __all__ = [
     "TaskFailedError",
     "TaskHubError",
     "ThrottledError",
+    "WorkerProcessError",
     "WorkerStateError",
 ]
 
@@ -185,6 +187,10 @@ class PayloadMissingError(TaskHubError):
 
 class QueueFullError(TaskHubError):
     """A queue has reached its size limit."""
+
+
+class WorkerProcessError(TaskHubError):
+    """A process for activities ended before it could run one: its main module cannot be imported there."""
 
 
 class WorkerStateError(TaskHubError, RuntimeError):

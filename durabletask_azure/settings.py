@@ -7,6 +7,7 @@ the figures: docs/architecture.md, and the service limits of Azure named beside 
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import msgspec
@@ -122,6 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """Activities running at once in one worker."""
     activity_threads_max: int = 32
     """Threads for synchronous activities in one worker."""
+    activity_processes_max: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes for activities registered with ``process=True`` in one worker; one per processor if not given."""
     activity_prefetch_max: int = 100
     """Activity tasks taken ahead of a free place."""
 

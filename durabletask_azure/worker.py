@@ -21,11 +21,14 @@ from typing import Any, Protocol, Self, TypeVar, overload
 
 import msgspec
 
+from durabletask_azure.calls.arguments import check_flag
 from durabletask_azure.core.codec import DataConverter, checked_converter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.activity_work import properties_function
 from durabletask_azure.engine.executor import ThreadExecutor
 from durabletask_azure.engine.worker import Engine
+from durabletask_azure.engine.worker_processes import worker_processes
 from durabletask_azure.errors import (
     ActivityNotRegisteredError,
     ArgumentTypeError,
@@ -160,11 +163,22 @@ class TaskHubWorker:
         return self._registry.add_orchestrator(fn, name=name, version=version, factory=factory)
 
     def add_activity(
-        self, fn: Any = None, *, name: str | None = None, factory: Callable[[], Any] | None = None
+        self,
+        fn: Any = None,
+        *,
+        name: str | None = None,
+        factory: Callable[[], Any] | None = None,
+        process: bool = False,
     ) -> str:
-        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators."""
+        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators.
+
+        With ``process`` it runs in one of ``Settings.activity_processes_max`` processes of its own, for code that keeps
+        a processor busy: ``fn`` must be a function or class at the top of a module, which those processes import (the
+        main module too: put what it starts under ``if __name__ == "__main__":``).
+        """
         self._check_stopped("Activities")
-        return self._registry.add_activity(fn, name=name, factory=factory)
+        check_flag(process, "process")
+        return self._registry.add_activity(fn, name=name, factory=factory, process=process)
 
     def add_activities_from(self, obj: Any) -> list[str]:
         """Register every public method of an object as an activity of the method's name; return the names.
@@ -197,13 +211,15 @@ class TaskHubWorker:
     def activity(self, fn: F, /) -> F: ...
 
     @overload
-    def activity(self, fn: None = None, /, *, name: str | None = ...) -> Callable[[F], F]: ...
+    def activity(
+        self, fn: None = None, /, *, name: str | None = ..., process: bool = ...
+    ) -> Callable[[F], F]: ...
 
-    def activity(self, fn: Any = None, /, *, name: str | None = None) -> Any:
+    def activity(self, fn: Any = None, /, *, name: str | None = None, process: bool = False) -> Any:
         """Register the decorated function or class as an activity; with or without arguments."""
 
         def register(target: F) -> F:
-            self.add_activity(target, name=name)
+            self.add_activity(target, name=name, process=process)
             return target
 
         return register if fn is None else register(fn)
@@ -214,14 +230,18 @@ class TaskHubWorker:
         """Start working in the background.
 
         Raises:
-            WorkerStateError: the worker is running. ConfigurationError: the hub is closed.
+            WorkerStateError: the worker is running. ConfigurationError: the hub is closed, or a process cannot run an
+                activity that was registered with ``process=True``.
         """
         with self._lock:
             if self._engine is not None:
                 raise WorkerStateError("The worker is already running.")
             worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
-            executor = ThreadExecutor(
-                self._settings.activity_threads_max, async_loop=self._loop_for_activities()
+            with_processes = worker_processes(
+                self._registry.activities, self._settings, self._converter, self._properties
+            )
+            executor = with_processes(
+                ThreadExecutor(self._settings.activity_threads_max, async_loop=self._loop_for_activities())
             )
             engine = Engine(
                 self._hub.ports,
@@ -318,20 +338,13 @@ class TaskHubWorker:
             self._activity_thread = None
 
     def _options(self) -> RuntimeOptions:
-        settings, provider = self._settings, self._properties
-
-        def properties(error: BaseException) -> dict[str, Any] | None:
-            if provider is None or not isinstance(error, Exception):
-                return None
-            found = provider.get_exception_properties(error)
-            return dict(found) if found is not None else None
-
+        settings = self._settings
         return RuntimeOptions(
             codec=self._converter,
             failure_text_bytes_max=settings.failure_text_bytes_max,
             name_chars_max=settings.name_chars_max,
             instance_id_chars_max=settings.instance_id_chars_max,
-            exception_properties=properties if provider is not None else None,
+            exception_properties=properties_function(self._properties),
         )
 
 

@@ -56,7 +56,7 @@ PACKAGE = {
         "TaskHub",
     ),
     *("TaskHubClient", "TaskHubError", "TaskHubWorker", "TaskOrchestration", "ThrottledError", "TimerTask"),
-    *("WorkerStateError", "__version__", "when_all", "when_any"),
+    *("WorkerProcessError", "WorkerStateError", "__version__", "when_all", "when_any"),
 }
 TASK = {
     *("Activity", "ActivityContext", "CancellableTask", "CompletableTask", "CompositeTask", "FailureDetails"),
