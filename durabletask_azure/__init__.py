@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from durabletask_azure._version import __version__
     from durabletask_azure.client import AsyncTaskHubClient, TaskHubClient
     from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+    from durabletask_azure.core.payload_codec import PayloadCodec
     from durabletask_azure.errors import (
         ActivityNotRegisteredError,
         ArgumentTypeError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         OrchestrationStateError,
         OrchestratorNotRegisteredError,
         PartitionLostError,
+        PayloadCodecError,
         PayloadMissingError,
         PayloadTooLargeError,
         QueueFullError,
@@ -99,6 +101,8 @@ __all__ = [
     "OrchestratorNotRegisteredError",
     "Page",
     "PartitionLostError",
+    "PayloadCodec",
+    "PayloadCodecError",
     "PayloadMissingError",
     "PayloadTooLargeError",
     "PurgeInstancesResult",
@@ -157,6 +161,8 @@ _HOME = {
     "OrchestratorNotRegisteredError": "errors",
     "Page": "query",
     "PartitionLostError": "errors",
+    "PayloadCodec": "core.payload_codec",
+    "PayloadCodecError": "errors",
     "PayloadMissingError": "errors",
     "PayloadTooLargeError": "errors",
     "PurgeInstancesResult": "query",

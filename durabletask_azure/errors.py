@@ -18,6 +18,7 @@
     │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
     │   ├── ThrottledError                      the service asks to come back later
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
+    │   ├── PayloadCodecError                   a codec failed, or the hub was not given the one a value needs
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
     │   ├── QueueFullError                      a queue is at its size limit
@@ -57,6 +58,7 @@ __all__ = [
     "OrchestrationStateError",
     "OrchestratorNotRegisteredError",
     "PartitionLostError",
+    "PayloadCodecError",
     "PayloadMissingError",
     "PayloadTooLargeError",
     "QueueFullError",
@@ -175,6 +177,10 @@ class ThrottledError(TaskHubError):
 
 class HubUnavailableError(TaskHubError):
     """The service cannot be reached, failed, or did not answer: the call may or may not have taken effect."""
+
+
+class PayloadCodecError(TaskHubError):
+    """A payload codec failed, or a value was encoded with one that this hub was not opened with."""
 
 
 class PayloadTooLargeError(TaskHubError, ValueError):

@@ -340,7 +340,8 @@ class TaskHubWorker:
     def _options(self) -> RuntimeOptions:
         settings = self._settings
         return RuntimeOptions(
-            codec=self._converter,
+            codec=self._hub.payload_codecs.converter(self._converter),
+            codecs=self._hub.payload_codecs,
             failure_text_bytes_max=settings.failure_text_bytes_max,
             name_chars_max=settings.name_chars_max,
             instance_id_chars_max=settings.instance_id_chars_max,

@@ -9,6 +9,7 @@ from datetime import datetime
 from durabletask_azure import history
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, seconds, text_or_none
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.engine.instances import InstanceReport
 from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from durabletask_azure.ports import InstanceFilter
@@ -43,7 +44,7 @@ class ReadingCalls:
 
         async def call() -> OrchestrationState | None:
             report = await self._operations.instances.state(instance_id, fetch_payloads=fetch_payloads)
-            return None if report is None else state_of(report, self._arguments.converter)
+            return None if report is None else self._seen(report)
 
         return call
 
@@ -81,7 +82,9 @@ class ReadingCalls:
         execution_id = text_or_none(execution_id, "execution_id")
 
         async def call() -> list[history.HistoryEvent]:
-            return history.readable(await self._operations.instances.history(instance_id, execution_id))
+            return history.readable(
+                await self._operations.instances.history(instance_id, execution_id), self._arguments.codecs
+            )
 
         return call
 
@@ -141,4 +144,7 @@ class ReadingCalls:
 
     async def _state(self, row: InstanceRow, fetch_payloads: bool) -> OrchestrationState:
         report = await self._operations.instances.report(row, fetch_payloads=fetch_payloads)
-        return state_of(report, self._arguments.converter)
+        return self._seen(report)
+
+    def _seen(self, report: InstanceReport) -> OrchestrationState:
+        return state_of(report, self._arguments.converter, self._arguments.codecs)

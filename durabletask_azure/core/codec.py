@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
+from durabletask_azure.core.envelope import encoded_by
 from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
 __all__ = ["DataConverter", "JsonDataConverter", "checked_converter"]
@@ -81,7 +82,12 @@ class JsonDataConverter(DataConverter):
         try:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise SerializationError(f"a payload is not JSON: {error}") from error
+            codec_id = encoded_by(text)
+            if codec_id is None:
+                raise SerializationError(f"a payload is not JSON: {error}") from error
+            raise SerializationError(
+                f"a value was encoded with the payload codec {codec_id!r}, which this hub was not opened with"
+            ) from None
         if value is None or any(target_type is plain for plain in _PLAIN):
             return value
         return _rebuild(value, target_type)

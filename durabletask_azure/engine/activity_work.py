@@ -115,15 +115,16 @@ class ActivityWork:
             ActivityRequest(
                 target=self._definition.process.path,
                 task=msgspec.structs.replace(self._task, input=None, tags=None),
-                text=self._text,
+                text=self._options.codecs.decode(self._text),
                 delivery_count=self.delivery_count,
             )
         )
 
     def answered(self, reply: bytes) -> None:
         """Take over what came of it in a worker process, an encoded :class:`ActivityReply`."""
-        answer = _reply_decoder.decode(reply)
-        self.result, self.failure = answer.result, answer.failure
+        answer, codecs = _reply_decoder.decode(reply), self._options.codecs
+        self.result = codecs.encode(answer.result)
+        self.failure = None if answer.failure is None else codecs.encode_failure(answer.failure)
 
     def lost(self) -> None:
         """Take note that the worker process died before it answered."""
@@ -179,7 +180,8 @@ def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
             msgspec.json.encode(properties)
         except Exception:  # what only describes an error must not hide it
             properties = None
-    return describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+    failure = describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+    return options.codecs.encode_failure(failure)
 
 
 def properties_function(provider: Any) -> Callable[[BaseException], dict[str, Any] | None] | None:

@@ -18,6 +18,7 @@ from durabletask_azure import (
     ConfigurationError,
     OrchestrationContext,
     OrchestrationStatus,
+    PayloadCodec,
     RetryPolicy,
     Settings,
     TaskFailedError,
@@ -40,9 +41,14 @@ def open_stage() -> Iterator[Callable[..., Stage]]:
     stages: list[Stage] = []
 
     def open_one(
-        *targets: Any, worker: dict[str, Any] | None = None, processes_max: int = 2, **settings: Any
+        *targets: Any,
+        worker: dict[str, Any] | None = None,
+        codec: PayloadCodec | None = None,
+        processes_max: int = 2,
+        **settings: Any,
     ) -> Stage:
-        stage = Stage(TaskHub.local(settings=Settings(activity_processes_max=processes_max, **settings)))
+        chosen = Settings(activity_processes_max=processes_max, **settings)
+        stage = Stage(TaskHub.local(settings=chosen, payload_codec=codec))
         stages.append(stage)
         one = TaskHubWorker(stage.hub, **(worker or {}))
         one.add_orchestrator(call)
@@ -126,6 +132,26 @@ def test_a_failure_keeps_everything(open_stage: Callable[..., Stage]) -> None:
 def test_the_data_converter_is_used_there(open_stage: Callable[..., Stage]) -> None:
     stage = open_stage(activities.shout, worker={"data_converter": activities.Shouting()})
     assert stage.result(call, ["shout", "quiet"]) == "QUIET"
+
+
+def test_values_are_decoded_before_they_go_there_and_encoded_when_they_are_back(
+    open_stage: Callable[..., Stage],
+) -> None:
+    class Mirror:
+        """Stays in this process: no other could have it."""
+
+        id = "mirror"
+
+        def encode(self, data: bytes) -> bytes:
+            return data[::-1]
+
+        decode = encode
+
+    stage = open_stage(activities.add_up, activities.fail, codec=Mirror())
+    instance = stage.client.schedule_new_orchestration(call, input=["add_up", [1, 2]])
+    assert stage.completed(instance) == 3
+    assert str(stage.existing_row(instance).output).startswith("~codec:mirror:")
+    assert failure(stage, "fail", 3).message == "3 is odd"
 
 
 def test_it_may_start_processes_of_its_own(open_stage: Callable[..., Stage]) -> None:

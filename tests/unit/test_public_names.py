@@ -42,6 +42,8 @@ PACKAGE = {
         "OrchestratorNotRegisteredError",
         "Page",
         "PartitionLostError",
+        "PayloadCodec",
+        "PayloadCodecError",
         "PayloadMissingError",
         "PayloadTooLargeError",
     ),
