@@ -55,6 +55,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """A larger value is kept in the payload store (a Table property ends at 32,768 UTF-16 units)."""
     payload_bytes_max: int = 10 * _MIB
     """A larger value is refused."""
+    payload_compress_bytes_min: int = 4 * _KIB
+    """Values in the payload store are compressed from this size on; above ``payload_bytes_max`` none is. It counts, as
+    all limits do, bytes before compression."""
     failure_text_bytes_max: int = 16 * _KIB
     """Longer exception messages and stack traces are truncated, and say so."""
 
