@@ -130,10 +130,9 @@ async def test_at_the_end_running_activities_are_waited_for(tmp_path: Path) -> N
         await running.client.schedule_new_orchestration(wait, instance_id="one")
         await started.wait()
         asyncio.get_running_loop().call_soon(may_end.set)
-    with TaskHub.local(path) as hub:
-        with make(hub) as worker:
-            worker.start()
-            state = TaskHubClient(hub).wait_for_orchestration_completion("one", timeout=30)
+    with TaskHub.local(path) as hub, make(hub) as worker:
+        worker.start()
+        state = TaskHubClient(hub).wait_for_orchestration_completion("one", timeout=30)
     assert runs == [1]
     assert state is not None
     assert (state.runtime_status, state.get_output()) == (OrchestrationStatus.COMPLETED, "done")
