@@ -15,7 +15,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test coverage test-fast check package format lock clean
+.PHONY: help demo dev test coverage test-fast check package bench format lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ package: dev  ## Build sdist and wheel; install the wheel into an empty environm
 	$(BIN)/python -m build --no-isolation --outdir build/dist . > build/package.log || { cat build/package.log; exit 1; }
 	$(BIN)/python .ci/check_package.py build/dist
 
+bench: dev  ## Compare the embedded hub with its peers; other benchmarks: python -m benchmarks --help
+	$(BIN)/python -m benchmarks compare
+
 format: dev  ## Format the code and repair what lint can repair
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -61,7 +64,7 @@ lock:  ## Pin the dependencies of pyproject.toml again (UPGRADE=1 takes the newe
 
 clean:  ## Remove everything that was made
 	rm -rf $(VENV) build dist .coverage htmlcov .hypothesis .import_linter_cache .pytest_cache .ruff_cache
-	find durabletask_azure tests samples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find durabletask_azure tests samples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-class ScheduleTask(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleTask(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Call an activity."""
 
     id: int
@@ -37,7 +37,7 @@ class ScheduleTask(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] | None = None
 
 
-class StartSubOrchestration(msgspec.Struct, frozen=True, kw_only=True):
+class StartSubOrchestration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Start a sub-orchestration; ``instance_id`` is always set (generated ids are deterministic)."""
 
     id: int
@@ -48,14 +48,14 @@ class StartSubOrchestration(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] | None = None
 
 
-class CreateTimer(msgspec.Struct, frozen=True, kw_only=True):
+class CreateTimer(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Create a timer."""
 
     id: int
     fire_at: datetime
 
 
-class SendEvent(msgspec.Struct, frozen=True, kw_only=True):
+class SendEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Send an event to another instance."""
 
     id: int
@@ -67,19 +67,19 @@ class SendEvent(msgspec.Struct, frozen=True, kw_only=True):
 Action = ScheduleTask | StartSubOrchestration | CreateTimer | SendEvent
 
 
-class Completed(msgspec.Struct, frozen=True):
+class Completed(msgspec.Struct, frozen=True, gc=False):
     """The orchestrator returned."""
 
     result: str | None
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, gc=False):
     """The orchestrator raised, or its replay was not deterministic."""
 
     failure: FailureDetails
 
 
-class ContinuedAsNew(msgspec.Struct, frozen=True, kw_only=True):
+class ContinuedAsNew(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The orchestrator asked for a new execution; ``carried`` are the unconsumed events it keeps."""
 
     input: str | None
@@ -90,7 +90,7 @@ class ContinuedAsNew(msgspec.Struct, frozen=True, kw_only=True):
 Completion = Completed | Failed | ContinuedAsNew
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Everything one turn of an orchestrator decided.
 
     ``custom_status`` is the JSON text last set (``None`` if cleared or never set); ``custom_status_set`` tells whether

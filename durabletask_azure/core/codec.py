@@ -23,7 +23,8 @@ from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
 __all__ = ["DataConverter", "JsonDataConverter", "checked_converter"]
 
-_PLAIN: tuple[Any, ...] = (None, Any, object, str, int, float, bool, dict, list, type(None))
+_PLAIN: frozenset[Any] = frozenset({Any, object, str, int, float, bool, dict, list, type(None)})
+_decode = msgspec.json.Decoder().decode
 
 
 class DataConverter(ABC):
@@ -86,17 +87,32 @@ class JsonDataConverter(DataConverter):
         if text is None:
             return None
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            codec_id = encoded_by(text)
-            if codec_id is None:
-                raise SerializationError(f"a payload is not JSON: {error}") from error
-            raise SerializationError(
-                f"a value was encoded with the payload codec {codec_id!r}, which this hub was not opened with"
-            ) from None
-        if value is None or any(target_type is plain for plain in _PLAIN):
+            value = _decode(text)
+        except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+            # What JSON proper does not have but its Python reader takes: infinities, half a surrogate pair.
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise _unreadable(text, error) from error
+        if value is None or target_type is None or _is_plain(target_type):
             return value
         return _rebuild(value, target_type)
+
+
+def _is_plain(target_type: Any) -> bool:
+    try:
+        return target_type in _PLAIN
+    except TypeError:  # an annotation that cannot be hashed is none of these
+        return False
+
+
+def _unreadable(text: str, error: Exception) -> SerializationError:
+    codec_id = encoded_by(text)
+    if codec_id is None:
+        return SerializationError(f"a payload is not JSON: {error}")
+    return SerializationError(
+        f"a value was encoded with the payload codec {codec_id!r}, which this hub was not opened with"
+    )
 
 
 def checked_converter(converter: object) -> DataConverter:

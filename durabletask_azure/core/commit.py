@@ -62,15 +62,16 @@ def plan_groups(
     n: int,
     *,
     rows_max: int,
-    bytes_max: int,
+    bytes_max: int | None,
     instances_max: int,
     keep_outbox: bool,
     first: int = 0,
 ) -> list[Group]:
     """Return the groups that commit ``turns`` under number ``n``; ``first`` is how many groups that number had before.
 
-    ``rows_max`` and ``bytes_max`` bound one transaction, the lock row left out; ``instances_max`` bounds the turns of a
-    group. With ``keep_outbox`` messages without an event of their own are put into outbox rows.
+    ``rows_max`` and ``bytes_max`` (``None``: any number) bound one transaction, the lock row left out;
+    ``instances_max`` bounds the turns of a group. With ``keep_outbox`` messages without an event of their own are put
+    into outbox rows.
     """
     groups: list[Group] = []
     group = Group(n)
@@ -78,10 +79,11 @@ def plan_groups(
     for turn in turns:
         outbox = _outbox_rows(turn, n, first + len(groups), len(group.outbox)) if keep_outbox else []
         companions: list[RowWrite] = [PutOutbox(row) for row in outbox]
-        need_rows = sum(write_rows(write) for write in (*turn.main, *companions))
-        need_bytes = sum(write_size(write) for write in (*turn.main, *companions))
+        need_rows, need_bytes = _needs((*turn.main, *companions), bytes_max)
         full = (
-            rows + need_rows > rows_max or size + need_bytes > bytes_max or len(group.turns) >= instances_max
+            rows + need_rows > rows_max
+            or (bytes_max is not None and size + need_bytes > bytes_max)
+            or len(group.turns) >= instances_max
         )
         if group.turns and full:
             groups.append(group)
@@ -105,14 +107,16 @@ def plan_groups(
     return groups
 
 
-def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int) -> list[list[RowWrite]]:
+def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | None) -> list[list[RowWrite]]:
     """Return ``writes`` cut into transactions, in order; a long deletion is cut as well."""
     parts: list[list[RowWrite]] = []
     part: list[RowWrite] = []
     rows = size = 0
     for write in (piece for whole in writes for piece in _pieces(whole, rows_max)):
-        need_rows, need_bytes = write_rows(write), write_size(write)
-        if part and (rows + need_rows > rows_max or size + need_bytes > bytes_max):
+        need_rows, need_bytes = _needs((write,), bytes_max)
+        if part and (
+            rows + need_rows > rows_max or (bytes_max is not None and size + need_bytes > bytes_max)
+        ):
             parts.append(part)
             part, rows, size = [], 0, 0
         part.append(write)
@@ -121,6 +125,12 @@ def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int) -
     if part:
         parts.append(part)
     return parts
+
+
+def _needs(writes: Sequence[RowWrite], bytes_max: int | None) -> tuple[int, int]:
+    """Return the rows and, where bytes count at all, the bytes that writes add to a transaction."""
+    rows = sum(map(write_rows, writes))
+    return rows, 0 if bytes_max is None else sum(map(write_size, writes))
 
 
 def _pieces(write: RowWrite, rows_max: int) -> list[RowWrite]:
@@ -132,7 +142,7 @@ def _pieces(write: RowWrite, rows_max: int) -> list[RowWrite]:
     ]
 
 
-def _add_segments(group: Group, *, rows_max: int, bytes_max: int) -> None:
+def _add_segments(group: Group, *, rows_max: int, bytes_max: int | None) -> None:
     segments = [write for turn in group.turns for write in turn.segments]
     cleanup = [write for turn in group.turns for write in turn.cleanup]
     group.cleanup = transactions(cleanup, rows_max=rows_max, bytes_max=bytes_max)

@@ -15,7 +15,9 @@ _INNER_DEPTH_MAX = 8
 _PROPERTY_BYTES_MAX = 4_096
 
 
-class FailureDetails(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="kind", tag="failure"):
+class FailureDetails(
+    msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag_field="kind", tag="failure"
+):
     """A recorded failure, as Microsoft's ``durabletask.task.FailureDetails`` has it, with one field more.
 
     ``error_type`` is the exception's qualified name (``builtins.ValueError`` is written ``ValueError``), and

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import get_args
 
 import msgspec
 
@@ -65,10 +66,10 @@ class RuntimeStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether an instance of this status never runs again by itself."""
-        return self in _TERMINAL
+        return self._value_ in _TERMINAL
 
 
-_TERMINAL = frozenset({RuntimeStatus.COMPLETED, RuntimeStatus.FAILED, RuntimeStatus.TERMINATED})
+_TERMINAL = frozenset({"COMPLETED", "FAILED", "TERMINATED"})
 
 Tags = Payload
 """An instance's or task's tags: the JSON text of an object with string values, or a reference to it."""
@@ -76,7 +77,7 @@ Failure = FailureDetails | BlobRef | None
 """A recorded failure, or a reference to its JSON when it is over the inline limit."""
 
 
-class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
+class Parent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Who started a sub-orchestration: instance, execution, the task that waits for it, and the parent's name."""
 
     instance_id: str
@@ -85,14 +86,14 @@ class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
 
 
-class Sender(msgspec.Struct, frozen=True):
+class Sender(msgspec.Struct, frozen=True, gc=False):
     """Where a message came from: the sender's partition and the number of the commit that created the message."""
 
     partition: int
     commit: int
 
 
-class SeenId(msgspec.Struct, frozen=True, array_like=True):
+class SeenId(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The id of an applied event or start, kept across continue-as-new.
 
     With it: when it came (broker time) and, if an orchestration sent it, from whom.
@@ -103,7 +104,7 @@ class SeenId(msgspec.Struct, frozen=True, array_like=True):
     sender: Sender | None = None
 
 
-class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+class _Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="kind"):
     timestamp: datetime
     event_id: int = -1
     commit: int = 0
@@ -307,8 +308,8 @@ def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
     """Return the references to spilled values in ``events``, in order."""
     refs: list[BlobRef] = []
     for event in events:
-        for field in ("input", "result", "failure", "tags"):
-            value = getattr(event, field, None)
+        for field in _PAYLOADS[type(event)]:
+            value = getattr(event, field)
             if isinstance(value, BlobRef):
                 refs.append(value)
         if isinstance(event, ExecutionStartedEvent) and event.carried:
@@ -316,6 +317,11 @@ def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
     return refs
 
 
+_PAYLOADS: dict[type[HistoryEvent], tuple[str, ...]] = {
+    kind: tuple(field for field in ("input", "result", "failure", "tags") if field in kind.__struct_fields__)
+    for kind in get_args(HistoryEvent)
+}
+"""The fields of each kind of event that may hold a reference."""
 _SENT = (TaskScheduledEvent, SubOrchestrationInstanceCreatedEvent, EventSentEvent, ContinuedEvent)
 
 

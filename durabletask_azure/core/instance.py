@@ -124,10 +124,10 @@ class Instance:
             ValueError, TypeError: one cannot be stored; nothing was added.
         """
         lines = [encode_event(event) for event in events]
-        for event, line in zip(events, lines, strict=True):
+        for event in events:
             self.state.apply(event)
-            self.tail.append(line)
-            self.tail_bytes += len(line)
+        self.tail += lines
+        self.tail_bytes += sum(map(len, lines))
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
         """Move the whole tail to segment rows of at most about ``segment_bytes_max`` bytes each; return the writes."""

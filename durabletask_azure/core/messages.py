@@ -47,11 +47,13 @@ __all__ = [
 ]
 
 
-class StartInstance(msgspec.Struct, frozen=True, tag_field="kind", tag="StartInstance"):
+class StartInstance(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="StartInstance"):
     """Wake-up for a PENDING row that a client inserted; it carries nothing the row does not."""
 
 
-class ReplaceInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="ReplaceInstance"):
+class ReplaceInstance(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="ReplaceInstance"
+):
     """A client's request to the owner: start ``start`` in place of the instance of that id, if the owner may.
 
     ``replace`` lists the statuses that may be replaced; a living instance among them is terminated first.
@@ -61,7 +63,9 @@ class ReplaceInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind
     replace: tuple[str, ...]
 
 
-class PurgeInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="PurgeInstance"):
+class PurgeInstance(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="PurgeInstance"
+):
     """Request to remove a terminal instance, and with ``recursive`` its sub-orchestrations.
 
     ``parent_execution_id`` is set where the request was passed on: only a child of that execution is meant.
@@ -71,7 +75,7 @@ class PurgeInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind",
     parent_execution_id: str | None = None
 
 
-class FailInstance(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="FailInstance"):
+class FailInstance(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="FailInstance"):
     """Fail a living instance visibly: a message to it is poison, or what it needs is lost."""
 
     failure: FailureDetails
@@ -95,7 +99,7 @@ MessageBody = (
 )
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One message to one instance.
 
     ``execution_id`` names the only execution it is meant for (``None``: whichever runs). ``sender`` and ``sender_sent``
@@ -114,7 +118,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     redriven: int = 0
 
 
-class ActivityTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ActivityTask(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One call of an activity: who asked (instance, execution, task id) and what for."""
 
     id: str
@@ -129,7 +133,7 @@ class ActivityTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     redriven: int = 0
 
 
-class ToPartition(msgspec.Struct, frozen=True, kw_only=True, tag_field="to", tag="partition"):
+class ToPartition(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="to", tag="partition"):
     """A message to send to a partition's session, at ``deliver_at`` (broker time) or at once."""
 
     partition: int
@@ -137,7 +141,7 @@ class ToPartition(msgspec.Struct, frozen=True, kw_only=True, tag_field="to", tag
     deliver_at: datetime | None = None
 
 
-class ToActivities(msgspec.Struct, frozen=True, kw_only=True, tag_field="to", tag="activities"):
+class ToActivities(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="to", tag="activities"):
     """A task to send to the activity queue; ``group`` names the activity group ("" is the common queue)."""
 
     task: ActivityTask
@@ -147,7 +151,7 @@ class ToActivities(msgspec.Struct, frozen=True, kw_only=True, tag_field="to", ta
 Outbound = ToPartition | ToActivities
 
 
-class Inbound(msgspec.Struct, frozen=True, kw_only=True):
+class Inbound(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A message as it arrived: when the broker took it in (for a scheduled one: when it became due), and how often
     it was delivered before, this time included."""
 

@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-class Origin(msgspec.Struct, frozen=True):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Who sends: the instance's execution, its name, parent and trace, and where partitions lie."""
 
     instance_id: str

@@ -26,5 +26,5 @@ def partition_name(partition: int) -> str:
 
 def stable_id(*parts: object) -> str:
     """Return a 32-character id that depends on nothing but ``parts``: the same message gets the same id on a resend."""
-    text = "\x1f".join(str(part) for part in parts)
+    text = "\x1f".join(map(str, parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

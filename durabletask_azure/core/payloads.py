@@ -29,7 +29,7 @@ ANY_EXECUTION = "-"
 """Stands for the execution in names of values sent to an instance from outside: events, reasons, inputs of starts."""
 
 
-class BlobRef(msgspec.Struct, frozen=True, tag_field="kind", tag="blob"):
+class BlobRef(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="blob"):
     """A value kept in the payload store: its name there and its size in bytes of UTF-8."""
 
     name: str

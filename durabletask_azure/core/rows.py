@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class LockRow(msgspec.Struct, frozen=True, kw_only=True):
+class LockRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The fencing row of a partition: replaced, with If-Match, by every transaction on the partition.
 
     ``owner`` is one identity per tenure and ``epoch`` grows with each. ``n`` is the number of the last whole commit,
@@ -54,7 +54,7 @@ class LockRow(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[tuple[str, int], ...] = ()
 
 
-class PastExecution(msgspec.Struct, frozen=True):
+class PastExecution(msgspec.Struct, frozen=True, gc=False):
     """An earlier execution of an instance, whose history is kept in segment rows.
 
     ``commit`` is the last one that wrote events of it: it may go once ``sent`` covers that. ``readable`` is false when
@@ -67,7 +67,7 @@ class PastExecution(msgspec.Struct, frozen=True):
     readable: bool = True
 
 
-class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
+class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """State of an instance and the tail of its history: equals the fold of its history (invariant V).
 
     ``tail`` holds the newest events in stored form; ``segments`` rows hold the older ones. ``due_at`` is the earliest
@@ -106,7 +106,7 @@ class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
     parent_trace_context: str | None = None
 
 
-class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
+class Tombstone(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What is left of a purged instance until ``expires_at``: late messages to it are dropped.
 
     ``leftovers`` are the executions whose segment rows are deleted after the purge's own transaction; whoever removes
@@ -122,7 +122,7 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     seen: tuple[str, ...] = ()
 
 
-class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
+class OutboxRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Messages of commit ``n`` without a history event of their own, or unsent instance ids moved out of the lock."""
 
     n: int
@@ -131,21 +131,21 @@ class OutboxRow(msgspec.Struct, frozen=True, kw_only=True):
     unsent: tuple[str, ...] = ()
 
 
-class PutInstance(msgspec.Struct, frozen=True):
+class PutInstance(msgspec.Struct, frozen=True, gc=False):
     """Insert (``if_match`` is ``None``) or replace an instance row."""
 
     row: InstanceRow
     if_match: str | None = None
 
 
-class DeleteInstance(msgspec.Struct, frozen=True):
+class DeleteInstance(msgspec.Struct, frozen=True, gc=False):
     """Delete an instance row."""
 
     instance_id: str
     if_match: str
 
 
-class PutSegment(msgspec.Struct, frozen=True):
+class PutSegment(msgspec.Struct, frozen=True, gc=False):
     """Write segment ``index`` of an execution's history; overwriting one nobody refers to is harmless."""
 
     instance_id: str
@@ -154,7 +154,7 @@ class PutSegment(msgspec.Struct, frozen=True):
     events: bytes
 
 
-class DeleteSegments(msgspec.Struct, frozen=True):
+class DeleteSegments(msgspec.Struct, frozen=True, gc=False):
     """Delete segments ``first`` to ``first + count - 1`` of an execution; missing ones are no error."""
 
     instance_id: str
@@ -163,26 +163,26 @@ class DeleteSegments(msgspec.Struct, frozen=True):
     count: int
 
 
-class PutOutbox(msgspec.Struct, frozen=True):
+class PutOutbox(msgspec.Struct, frozen=True, gc=False):
     """Insert an outbox row."""
 
     row: OutboxRow
 
 
-class DeleteOutbox(msgspec.Struct, frozen=True):
+class DeleteOutbox(msgspec.Struct, frozen=True, gc=False):
     """Delete an outbox row; a missing one is no error."""
 
     n: int
     index: int
 
 
-class PutTombstone(msgspec.Struct, frozen=True):
+class PutTombstone(msgspec.Struct, frozen=True, gc=False):
     """Write a tombstone."""
 
     tombstone: Tombstone
 
 
-class DeleteTombstone(msgspec.Struct, frozen=True):
+class DeleteTombstone(msgspec.Struct, frozen=True, gc=False):
     """Delete a tombstone; a missing one is no error."""
 
     instance_id: str

@@ -54,8 +54,7 @@ _TRIMMED_ROWS_MAX = 8
 """Segment rows of past executions deleted by one turn, beside its own rows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnContext:
+class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a turn has to know about its surroundings.
 
     ``n`` is the number of the commit this turn will be part of, ``sent`` the newest commit whose sends are confirmed,
@@ -70,7 +69,7 @@ class TurnContext:
     settings: Settings
     registry: Registry
     options: RuntimeOptions
-    confirmed: Mapping[int, int] = field(default_factory=dict[int, int])
+    confirmed: Mapping[int, int] = {}
 
 
 @dataclass(slots=True)

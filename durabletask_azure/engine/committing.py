@@ -212,7 +212,7 @@ class Committer:
             turns,
             n,
             rows_max=limits.rows_max - 2,
-            bytes_max=limits.bytes_max - _LOCK_ROW_BYTES,
+            bytes_max=None if limits.bytes_max is None else limits.bytes_max - _LOCK_ROW_BYTES,
             instances_max=self._settings.commit_instances_max if self._atomic is None else limits.rows_max,
             keep_outbox=self._atomic is None,
             first=self._groups,

@@ -25,7 +25,7 @@ from durabletask_azure.errors import PayloadMissingError
 from durabletask_azure.ports import HubPorts, StoredInstance
 from durabletask_azure.settings import Settings
 
-__all__ = ["Loader", "UnreadableRowError"]
+__all__ = ["Loader", "UnreadableRowError", "needed_refs"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durabletask_azure.engine.loader")
@@ -84,12 +84,9 @@ class Loader:
         )
 
     async def values(
-        self, instance: Instance, messages: Sequence[Message]
+        self, instance: Instance, refs: Sequence[BlobRef]
     ) -> tuple[dict[str, str], FailureDetails | None]:
-        """Return the spilled values a turn needs, by name; and, if one is lost for good, the failure that makes."""
-        refs = needed_refs(instance, messages)
-        if not refs:
-            return {}, None
+        """Return spilled values by name; and, if one is lost for good, the failure that makes."""
         loaded: dict[str, str] = {}
         try:
             for name, ref in {ref.name: ref for ref in refs}.items():
@@ -111,23 +108,27 @@ class Loader:
         return await patiently(self._ports.clock, self._settings, what, call, keep_going=self._keep_going)
 
 
-def needed_refs(instance: Instance, messages: Iterable[Message]) -> list[BlobRef]:
+def needed_refs(instance: Instance, messages: Sequence[Message]) -> Sequence[BlobRef]:
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
-    events: list[HistoryEvent] = []
     row = instance.row
-    if instance.cold:
-        events.extend(instance.cold)
-    refs: list[BlobRef] = []
-    current = row.execution_id if row is not None else None
-    for message in (*messages, *(row.kept if row else ())):
-        if message.execution_id not in (None, current):
+    if row is not None and not instance.cold and not row.kept and instance.state.started is not None:
+        # The usual case: a warm instance.
+        return _refs_of(messages, row.execution_id)
+    refs: list[BlobRef] = [*replay_refs(instance.cold)] if instance.cold else []
+    refs.extend(_refs_of((*messages, *(row.kept if row else ())), row.execution_id if row else None))
+    if row is not None and instance.state.started is None:
+        refs.extend(value for value in (row.input, row.tags) if isinstance(value, BlobRef))
+    return refs
+
+
+def _refs_of(messages: Iterable[Message], execution_id: str | None) -> Sequence[BlobRef]:
+    events: list[HistoryEvent] = []
+    for message in messages:
+        if message.execution_id is not None and message.execution_id != execution_id:
             continue  # it will be dropped, and its values may be gone with the execution it was meant for
         body = message.body
         if isinstance(body, ReplaceInstance):
             events.append(body.start)
         elif not isinstance(body, (StartInstance, PurgeInstance, FailInstance)):
             events.append(body)
-    refs.extend(replay_refs(events))
-    if row is not None and instance.state.started is None:
-        refs.extend(value for value in (row.input, row.tags) if isinstance(value, BlobRef))
-    return refs
+    return replay_refs(events)

@@ -27,7 +27,7 @@ from durabletask_azure.engine.chain import CommitChain
 from durabletask_azure.engine.committing import Committer, Work
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.inbox import Inbox, Item
-from durabletask_azure.engine.loader import Loader, UnreadableRowError
+from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
 from durabletask_azure.engine.recovery import Recovery
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.engine.sender import Sender
@@ -184,12 +184,16 @@ class PartitionOwner:
             now = server_now or max(one.enqueued_at for one in inbound)
             if len(inbound) < len(own) and not instance.is_terminal:
                 inbound += overdue_timers(instance, now, self.settings.timer_grace_s)
-            loaded, broken = await self.loader.values(instance, [one.message for one in inbound])
-            if self.committer.epoch != epoch:
-                break
-            context = self._context(work, now)
+            loaded: dict[str, str] = {}
+            broken: FailureDetails | None = None
+            refs = needed_refs(instance, [one.message for one in inbound])
+            if refs:
+                loaded, broken = await self.loader.values(instance, refs)
+                if self.committer.epoch != epoch:
+                    break
             try:
-                turn = self._run(instance, inbound, loaded, context, broken or self.recovery.poisoned(own))
+                failure = broken or self.recovery.poisoned(own)
+                turn = self._run(instance, inbound, loaded, self._context(work, now), failure)
             except KeyboardInterrupt as error:
                 if threading.current_thread() is threading.main_thread():
                     raise

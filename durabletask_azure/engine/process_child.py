@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
@@ -34,6 +35,7 @@ from durabletask_azure.errors import ConfigurationError
 
 __all__ = ["ProcessSetup", "find_target", "serve"]
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _request_decoder = msgspec.json.Decoder(ActivityRequest)
 _encoder = msgspec.json.Encoder()
 
@@ -67,10 +69,9 @@ def find_target(path: str) -> Any:
 
 def serve(pipe: Connection, setup: ProcessSetup) -> None:
     """Run what comes through ``pipe`` until it is closed."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    _leave_signals_to_parent()
     if hasattr(signal, "pthread_sigmask"):  # they were blocked until now, see the parent
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     options = RuntimeOptions(
         codec=setup.converter,
@@ -84,6 +85,30 @@ def serve(pipe: Connection, setup: ProcessSetup) -> None:
             pipe.send_bytes(_answer(pipe.recv_bytes(), options, definitions))
     except (EOFError, OSError):
         return
+
+
+def _leave_signals_to_parent() -> None:
+    """Pass over Ctrl-C and SIGTERM here, not in processes that an activity starts: it ends them by SIGTERM."""
+    # A handler, not SIG_IGN, which a new program would inherit.
+    handlers = {number: signal.signal(number, _pass_over) for number in _SIGNALS}
+    if sys.platform == "win32":
+        return
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+    # Blocked while a fork is under way: Python drops what arrives before a forked process runs its own code.
+    os.register_at_fork(
+        before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS),
+        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS),
+        after_in_child=restore,
+    )
+
+
+def _pass_over(_number: int, _frame: object) -> None:
+    """The parent drains."""
 
 
 def _end_with_parent() -> None:

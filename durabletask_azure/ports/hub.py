@@ -28,10 +28,10 @@ class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransactionLimits:
-    """What one transaction of the store takes: rows (the lock row included) and bytes."""
+    """What one transaction of the store takes: rows (the lock row included) and bytes (``None``: any number)."""
 
     rows_max: int
-    bytes_max: int
+    bytes_max: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

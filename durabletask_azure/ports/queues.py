@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from durabletask_azure.core.messages import ActivityTask, Message, ToActivities, ToPartition
 
 __all__ = [
@@ -20,8 +22,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """A broker message as a session received it: a pack of one or more messages, or one that cannot be read.
 
     ``enqueued_at`` is the broker's time of taking it in (for a scheduled message: of its becoming due). ``error`` says
@@ -36,8 +37,7 @@ class Delivery:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ActivityDelivery:
+class ActivityDelivery(msgspec.Struct, frozen=True, gc=False):
     """An activity task as received; ``task`` is ``None`` and ``error`` set when it cannot be read."""
 
     id: str

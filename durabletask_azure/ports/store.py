@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+import msgspec
+
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, RowWrite, Tombstone
@@ -17,6 +19,7 @@ __all__ = [
     "ChangeSignal",
     "InstanceFilter",
     "InstancePage",
+    "InstanceWatch",
     "PartitionStore",
     "Receipt",
     "StoredInstance",
@@ -24,24 +27,21 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLock:
+class StoredLock(msgspec.Struct, frozen=True, gc=False):
     """A lock row and its ETag."""
 
     row: LockRow
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredInstance:
+class StoredInstance(msgspec.Struct, frozen=True, gc=False):
     """An instance row and its ETag."""
 
     row: InstanceRow
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What a transaction left: the lock row's new ETag, and the new ETag of each instance row by instance id."""
 
     lock_etag: str
@@ -183,9 +183,30 @@ class AtomicPlans(Protocol):
         ...
 
 
+class InstanceWatch(Protocol):
+    """Looks out for changes of one instance, from the moment it is made until closed."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when the instance may have changed since the watch was made, or since the last wait returned.
+
+        At the latest after ``timeout_s`` seconds; early is allowed. Whoever reads the row after making the watch, or
+        after a wait, and then waits, misses nothing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Look out no more."""
+        ...
+
+
 class ChangeSignal(Protocol):
     """Wakes waiting clients."""
 
-    async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
-        """Return when the instance may have changed, at the latest after ``timeout_s`` seconds. Early is allowed."""
+    @property
+    def is_prompt(self) -> bool:
+        """Whether changes are told at once, so that waiting needs no quick poll beside it."""
+        ...
+
+    def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> InstanceWatch:
+        """Return a watch of an instance: of every change, or, with ``ended``, of its end and of its row's removal."""
         ...

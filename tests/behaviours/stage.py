@@ -98,12 +98,16 @@ class Stage:
         partition = self.partition(instance_id)
 
         async def wait() -> InstanceRow | None:
-            while True:
-                stored = await ports.store.read_instance(partition, instance_id)
-                row = None if stored is None else stored.row
-                if fits(row):
-                    return row
-                await ports.changes.wait(partition, instance_id, 0.05)
+            watch = ports.changes.watch(partition, instance_id)
+            try:
+                while True:
+                    stored = await ports.store.read_instance(partition, instance_id)
+                    row = None if stored is None else stored.row
+                    if fits(row):
+                        return row
+                    await watch.wait(0.05)
+            finally:
+                watch.close()
 
         return self.hub.run(lambda: asyncio.wait_for(wait(), WAIT_S))
 

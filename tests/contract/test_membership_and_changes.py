@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from durabletask_azure.core.history import RuntimeStatus
-from durabletask_azure.core.rows import LockRow, PutInstance
+from durabletask_azure.core.rows import DeleteInstance, LockRow, PutInstance
 from durabletask_azure.ports import HubPorts, WorkerRow
 from tests.contract.builders import WAIT_S, instance, let_others_run
 from tests.contract.conftest import PortsFactory
@@ -71,8 +73,8 @@ async def test_a_wait_for_members_ends_at_its_timeout(ports: HubPorts) -> None:
 async def test_a_waiting_client_is_woken_by_the_commit_of_its_instance(ports_factory: PortsFactory) -> None:
     owner, client = await ports_factory(), await ports_factory()
     etag = await client.store.insert_instance(0, instance("i", status=RuntimeStatus.PENDING))
-    assert await client.store.read_instance(0, "i") is not None
-    waiting = asyncio.create_task(client.changes.wait(0, "i", 3600))
+    watch = client.changes.watch(0, "i")
+    waiting = asyncio.create_task(watch.wait(3600))
     await let_others_run()
     lock = await owner.store.read_lock(0)
 
@@ -80,15 +82,40 @@ async def test_a_waiting_client_is_woken_by_the_commit_of_its_instance(ports_fac
     await owner.store.commit(0, LockRow(n=1), lock.etag, [done])
 
     assert await ended(waiting)
+    watch.close()
+
+
+@pytest.mark.parametrize("how", ["ended", "removed"])
+async def test_a_client_that_waits_for_the_end_is_woken_by_it(ports_factory: PortsFactory, how: str) -> None:
+    owner, client = await ports_factory(), await ports_factory()
+    etag = await client.store.insert_instance(0, instance("i", status=RuntimeStatus.RUNNING))
+    watch = client.changes.watch(0, "i", ended=True)
+    waiting = asyncio.create_task(watch.wait(3600))
+    await let_others_run()
+    lock = await owner.store.read_lock(0)
+
+    done = PutInstance(instance("i", status=RuntimeStatus.FAILED), etag)
+    last = done if how == "ended" else DeleteInstance("i", etag)
+    await owner.store.commit(0, LockRow(n=1), lock.etag, [last])
+
+    assert await ended(waiting)
+    watch.close()
 
 
 async def test_a_change_between_look_and_wait_is_not_missed(ports_factory: PortsFactory) -> None:
     owner, client = await ports_factory(), await ports_factory()
+    watch = client.changes.watch(0, "i")
     assert await client.store.read_instance(0, "i") is None
     await owner.store.insert_instance(0, instance("i"))
 
-    await asyncio.wait_for(client.changes.wait(0, "i", 3600), WAIT_S)
+    await asyncio.wait_for(watch.wait(3600), WAIT_S)
+
+    assert await client.store.read_instance(0, "i") is not None
+    await owner.store.insert_instance(0, instance("j"))
+    watch.close()
 
 
 async def test_a_wait_for_a_change_ends_at_its_timeout(ports: HubPorts) -> None:
-    await ports.changes.wait(0, "never", 0.01)
+    watch = ports.changes.watch(0, "never")
+    await watch.wait(0.01)
+    watch.close()

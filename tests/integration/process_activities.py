@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
@@ -104,8 +105,13 @@ def hold(ctx: ActivityContext, folder: str) -> str:
     return "held"
 
 
-def run_process_of_its_own(ctx: ActivityContext, _: Any) -> int:
-    import multiprocessing
-
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(int, ("5",))
+def run_process_of_its_own(ctx: ActivityContext, method: str) -> list[int]:
+    """Run two processes: a pool's, which ends, and one that has to be ended."""
+    context: Any = multiprocessing.get_context(method)
+    with context.Pool(1) as pool:
+        answer: int = pool.apply(int, ("5",))
+    process = context.Process(target=signal.pause)
+    process.start()
+    process.terminate()
+    process.join()
+    return [answer, process.exitcode]

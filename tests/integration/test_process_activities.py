@@ -154,8 +154,11 @@ def test_values_are_decoded_before_they_go_there_and_encoded_when_they_are_back(
     assert failure(stage, "fail", 3).message == "3 is odd"
 
 
-def test_it_may_start_processes_of_its_own(open_stage: Callable[..., Stage]) -> None:
-    assert open_stage(activities.run_process_of_its_own).result(call, ["run_process_of_its_own", None]) == 5
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are ended by signals")
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_it_may_start_and_end_processes_of_its_own(open_stage: Callable[..., Stage], method: str) -> None:
+    stage = open_stage(activities.run_process_of_its_own)
+    assert stage.result(call, ["run_process_of_its_own", method]) == [5, -signal.SIGTERM]
 
 
 def test_one_whose_process_is_killed_runs_again_in_another(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 import sqlite3
@@ -12,6 +11,7 @@ import tempfile
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,11 +21,13 @@ from durabletask_azure.adapters.local import open_local
 from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell
 from durabletask_azure.adapters.local.committer import InlineCommitter
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import SocketNeighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, MemoryLocks
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.schema import create_or_check
 from durabletask_azure.adapters.local.store import LocalChangeSignal, LocalStore
+from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.errors import HubUnavailableError
 from durabletask_azure.hosting import Call, HubHost
 from durabletask_azure.hub import TaskHub
@@ -230,11 +232,19 @@ async def test_a_wait_that_fails_leaves_nobody_waiting() -> None:
     connection = sqlite3.connect(":memory:")
     lock, bell = threading.Lock(), Bell()
     ports = open_local(None)
-    store = LocalStore(InlineCommitter(connection, lock, bell), Reader(connection, lock), ports.limits, 10)
+    store = LocalStore(
+        InlineCommitter(connection, lock, bell),
+        Reader(connection, lock),
+        ports.limits,
+        10,
+        Handover("p", lambda: True),
+    )
     connection.close()
+    broken = replace(ports, store=store, changes=LocalChangeSignal(bell))
+    settings = Settings(send_retry_s_max=0.01)
 
     with pytest.raises(HubUnavailableError):
-        await LocalChangeSignal(store, bell).wait(0, "i", WAIT_S)
+        await ClientOperations(broken, settings, str).waiting.wait_for_completion("i", WAIT_S)
 
     assert not bell.awaited
     await close(ports)
@@ -252,6 +262,7 @@ async def test_tasks_that_could_not_be_given_back_are_given_back_later() -> None
         groups=("",),
         delivery_count_max=10,
         lock_s=30.0,
+        handover=Handover("p", lambda: True),
     )
     await queue.send([task("t")])
     taken = await queue.receive(1, WAIT_S)
@@ -278,7 +289,7 @@ def test_a_hub_that_cannot_give_everything_back_is_closed_all_the_same() -> None
         await close(ports)
         raise HubUnavailableError("the disk is full")
 
-    host = HubHost(dataclasses.replace(ports, close=fail), Settings(), "full")
+    host = HubHost(replace(ports, close=fail), Settings(), "full")
     host.run(ports.store.server_time)
 
     host.close()

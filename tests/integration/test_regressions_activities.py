@@ -243,8 +243,16 @@ class LeapingTime:
     async def sleep(self, delay_s: float) -> None:
         self.now_s += delay_s
 
-    async def wait(self, partition: int, instance_id: str, wait_s: float) -> None:
-        self.now_s += wait_s
+    is_prompt = False
+
+    def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> LeapingTime:
+        return self
+
+    async def wait(self, timeout_s: float) -> None:
+        self.now_s += timeout_s
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 async def test_purging_many_without_a_worker_gives_up_after_the_first_page() -> None:

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-FOLDERS: Final = ("durabletask_azure", "tests", "samples")
+FOLDERS: Final = ("durabletask_azure", "tests", "samples", "benchmarks")
 MODULE_LINES_MAX: Final = 450
 FUNCTION_LINES_MAX: Final = 70
 BANNED_NAMES: Final = frozenset({"utils", "util", "helpers", "helper", "common", "manager", "misc"})

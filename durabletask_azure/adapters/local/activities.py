@@ -18,6 +18,7 @@ import msgspec
 from durabletask_azure.adapters.local.bell import ACTIVITIES, Bell, wake
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.liveness import Locks
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
@@ -64,7 +65,9 @@ class LocalActivityQueue:
         groups: Sequence[str],
         delivery_count_max: int,
         lock_s: float,
+        handover: Handover,
     ) -> None:
+        self._handover = handover
         self._committer = committer
         self._reader = reader
         self._bell = bell
@@ -79,7 +82,7 @@ class LocalActivityQueue:
 
     async def send(self, tasks: Sequence[ToActivities]) -> None:
         stored = stored_outbound(tasks)
-        await self._committer.submit(lambda transaction: write_outbound(transaction, stored))
+        await self._committer.submit(lambda transaction: write_outbound(transaction, stored, self._handover))
 
     async def receive(self, count_max: int, wait_s: float) -> Sequence[ActivityDelivery]:
         loop = asyncio.get_running_loop()
@@ -99,8 +102,31 @@ class LocalActivityQueue:
             left_s = deadline - loop.time()
             if left_s <= 0:
                 break
-            await self._bell.wait(ACTIVITIES, seen, min(left_s, _CHECK_S))
+            handed = await self._handed(count_max, seen, min(left_s, _CHECK_S))
+            if handed:
+                return handed
         return []
+
+    async def _handed(self, count_max: int, seen: int, timeout_s: float) -> Sequence[ActivityDelivery]:
+        """Wait for a ring, and return what was handed over meanwhile."""
+        waiter = self._bell.attend(ACTIVITIES)
+        consumer = self._handover.enter(self._groups, count_max, waiter)
+        try:
+            try:
+                if self._bell.count(ACTIVITIES) == seen:
+                    await self._bell.until(ACTIVITIES, waiter, timeout_s)
+                else:
+                    self._bell.leave(ACTIVITIES, waiter)
+            finally:
+                self._handover.leave(consumer)
+            return await consumer.handed()
+        except BaseException:
+            consumer.abandon(self._owe)
+            raise
+
+    def _owe(self, deliveries: Sequence[ActivityDelivery]) -> None:
+        process = self._locks.process
+        self._owed += [(_GIVEN_BACK, place_of(delivery.token), process) for delivery in deliveries]
 
     def _any_free(self) -> bool:
         return any(self._reader.row(_ANY_FREE, (group,)) for group in self._groups)
@@ -142,11 +168,14 @@ class LocalActivityQueue:
         return ()
 
     async def finish(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
+        results = [one for one in results if one[1] is None or not self._handover.hand(one[0], one[1])]
+        if not results:
+            return
         done = [(place_of(delivery.token),) for delivery, _ in results]
         stored = stored_outbound([result for _, result in results if result is not None])
 
         def work(transaction: Transaction) -> None:
-            write_outbound(transaction, stored)
+            write_outbound(transaction, stored, self._handover)
             transaction.executemany(_DELETE, done)
 
         # Not waiting for the disk loses nothing: with the power gone the task is still there and runs again, and the
@@ -154,9 +183,8 @@ class LocalActivityQueue:
         await self._committer.submit(work, durable=False)
 
     async def abandon(self, deliveries: Sequence[ActivityDelivery]) -> None:
-        process = self._locks.process
         # Noted until it is done: a living process's locks never run out, so with a full disk these would stay taken.
-        self._owed += [(_GIVEN_BACK, place_of(delivery.token), process) for delivery in deliveries]
+        self._owe(deliveries)
         await self._give_back()
 
     async def _give_back(self) -> None:

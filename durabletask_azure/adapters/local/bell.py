@@ -1,8 +1,9 @@
 """Wakes what waits inside this process: receives, waiting clients, and whoever watches the membership.
 
-A topic is a number (messages of that partition, or one of the constants below) or a text (a change of the instance of
-that id). Numbered topics count their rings, so that a waiter who first looks and then waits misses nothing: it hands in
-the count it saw before looking. Waiters may belong to any event loop; ringing may come from any thread.
+A topic is a number (messages of that partition, or one of the constants below) or a text (:func:`changed`,
+:func:`ended`: what happened to the instance of an id). Numbered topics count their rings, so that a waiter who first
+looks and then waits misses nothing: it hands in the count it saw before looking. Waiters may belong to any event loop;
+ringing may come from any thread.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import threading
 from collections.abc import Iterable
 
-__all__ = ["ACTIVITIES", "MEMBERS", "Bell", "Topic", "wake"]
+__all__ = ["ACTIVITIES", "MEMBERS", "Bell", "Topic", "changed", "ended", "wake"]
 
 Topic = int | str
 ACTIVITIES = -1
@@ -20,6 +21,16 @@ MEMBERS = -2
 """Workers that came, go, or let go of a partition."""
 
 Waiter = asyncio.Future[None]
+
+
+def changed(instance_id: str) -> str:
+    """Return the topic of any change of an instance's row."""
+    return f"c{instance_id}"
+
+
+def ended(instance_id: str) -> str:
+    """Return the topic of an instance's end, and of its row's removal."""
+    return f"e{instance_id}"
 
 
 class Bell:
@@ -84,6 +95,11 @@ class Bell:
                 if waiters:
                     woken.extend(waiters)
         return woken
+
+    def rouse(self, topic: Topic) -> list[Waiter]:
+        """Return the waiters of a topic without counting a ring: for what is found without looking."""
+        with self._lock:
+            return list(self._waiting.pop(topic, ()))
 
     def ring_instances(self) -> list[Waiter]:
         """Return everybody who waits for any instance."""

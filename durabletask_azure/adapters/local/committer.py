@@ -46,6 +46,8 @@ class Transaction:
         """The hub's time at the start of the batch: above that of every message taken in before."""
         self._seq = now_us
         self.topics: list[Topic] = []
+        self.after: list[After] = []
+        """What is to be done in the event loop of whoever asked, once the request is committed, or has failed."""
 
     def next_seq(self) -> int:
         """Return the place, and time, of one more message."""
@@ -54,10 +56,12 @@ class Transaction:
 
 
 Work = Callable[[Transaction], T]
+After = Callable[[bool], None]
+"""Told whether the request it belongs to was committed."""
 
 
 class _Request:
-    __slots__ = ("answer", "durable", "error", "future", "topics", "work")
+    __slots__ = ("after", "answer", "durable", "error", "future", "topics", "work")
 
     def __init__(self, work: Work[Any], durable: bool, future: asyncio.Future[Any] | None) -> None:
         self.work = work
@@ -66,6 +70,7 @@ class _Request:
         self.answer: Any = None
         self.error: Exception | None = None
         self.topics: Sequence[Topic] = ()
+        self.after: Sequence[After] = ()
 
 
 class Neighbours(Protocol):
@@ -150,6 +155,8 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 def _run(transaction: Transaction, request: _Request) -> None:
     transaction.topics = []
+    transaction.after = []
+    request.after = transaction.after
     transaction.execute("SAVEPOINT request")
     try:
         request.answer = request.work(transaction)
@@ -197,6 +204,8 @@ class InlineCommitter:
             run_batch(self._connection, (request,), self.clock)
             self.commits += 1
             self.requests += 1
+        for after in request.after:
+            after(request.error is None)
         wake(self._bell.ring(request.topics))
         if request.error is not None:
             raise request.error
@@ -219,6 +228,8 @@ class _Answers:
 
     def give(self) -> None:
         for request in self.requests:
+            for after in request.after:
+                after(request.error is None)
             future = request.future
             if future is None or future.done():
                 continue

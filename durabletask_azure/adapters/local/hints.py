@@ -42,7 +42,10 @@ _decode = msgspec.json.Decoder(_Hint).decode
 
 
 class NoNeighbours:
-    """Where processes cannot be told anything."""
+    """Where processes cannot be told anything; ``any`` says whether there may be some."""
+
+    def __init__(self, *, any: bool = False) -> None:
+        self.any = any
 
     @property
     def waiting(self) -> bool:
@@ -86,6 +89,11 @@ class SocketNeighbours:
         self._closed = False
         self._thread = threading.Thread(target=self._listen, name="durabletask-hub-hints", daemon=True)
         self._thread.start()
+
+    @property
+    def any(self) -> bool:
+        """Whether other processes were there at the last look."""
+        return bool(self._others)
 
     @property
     def waiting(self) -> bool:
@@ -176,11 +184,11 @@ class SocketNeighbours:
 def open_neighbours(hub: Path, bell: Bell) -> SocketNeighbours | NoNeighbours:
     """Return the way to the other processes that have the file ``hub`` open, as far as there is one."""
     if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
-        return NoNeighbours()
+        return NoNeighbours(any=True)
     digest = hashlib.blake2b(os.fsencode(hub.resolve()), digest_size=12).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"dta-{digest}"
     if len(os.fsencode(folder)) > _PATH_BYTES_MAX - 24:
-        return NoNeighbours()
+        return NoNeighbours(any=True)
     for _ in range(_BIND_TRIES):
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -194,7 +202,7 @@ def open_neighbours(hub: Path, bell: Bell) -> SocketNeighbours | NoNeighbours:
             continue
         except OSError:
             break
-    return NoNeighbours()
+    return NoNeighbours(any=True)
 
 
 def _joined(one: _Hint, other: _Hint) -> _Hint:

@@ -19,13 +19,20 @@ from pathlib import Path
 from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.clock import HubClock, SystemClock
-from durabletask_azure.adapters.local.committer import InlineCommitter, ThreadCommitter, last_seq
+from durabletask_azure.adapters.local.committer import (
+    InlineCommitter,
+    ThreadCommitter,
+    Transaction,
+    last_seq,
+)
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
 from durabletask_azure.adapters.local.membership import LocalMembership
 from durabletask_azure.adapters.local.payloads import FilePayloads, MemoryPayloads
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.schema import (
+    SYNCHRONOUS,
     check_arguments,
     check_file,
     connect,
@@ -40,7 +47,7 @@ from durabletask_azure.settings import Settings
 
 __all__ = ["LocalHub", "LocalStats", "open_hub", "open_local"]
 
-_LIMITS = TransactionLimits(rows_max=10_000, bytes_max=64 * 1024 * 1024)
+_LIMITS = TransactionLimits(rows_max=10_000, bytes_max=None)
 _POLL_S = 0.5
 _POLL_WITHOUT_HINTS_S = 0.05
 
@@ -103,7 +110,8 @@ class LocalHub:
         self._parts = parts
         self._settings = settings
         self._closed = False
-        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max)
+        self._handover = Handover(parts.locks.process, lambda: not parts.neighbours.any)
+        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max, self._handover)
         self._orchestrations = LocalOrchestrationQueue(
             parts.committer,
             parts.reader,
@@ -112,6 +120,7 @@ class LocalHub:
             partitions=parts.info.partitions,
             delivery_count_max=settings.delivery_count_max,
             lock_s=settings.lock_s,
+            handover=self._handover,
         )
         self._activities = [self._activity_queue(("",))]
         self.ports = HubPorts(
@@ -123,7 +132,7 @@ class LocalHub:
             membership=LocalMembership(
                 parts.committer, parts.reader, parts.bell, parts.locks, settings.heartbeat_s
             ),
-            changes=LocalChangeSignal(store, parts.bell),
+            changes=LocalChangeSignal(parts.bell),
             clock=SystemClock(),
             limits=_LIMITS,
             atomic=LocalPlans(store),
@@ -146,6 +155,7 @@ class LocalHub:
             groups=groups,
             delivery_count_max=self._settings.delivery_count_max,
             lock_s=self._settings.lock_s,
+            handover=self._handover,
         )
 
     def stats(self) -> LocalStats:
@@ -158,6 +168,17 @@ class LocalHub:
             durable_commits=committer.durable_commits,
             requests=committer.requests,
         )
+
+    async def read_modes(self) -> tuple[str, str]:
+        """Return SQLite's journal mode and synchronous setting, as the connection that commits has them while it makes
+        a durable commit."""
+
+        def read(transaction: Transaction) -> tuple[str, str]:
+            journal_mode: str = transaction.execute("PRAGMA journal_mode").fetchone()[0]
+            level: int = transaction.execute("PRAGMA synchronous").fetchone()[0]
+            return journal_mode, SYNCHRONOUS[level]
+
+        return await self._parts.committer.submit(read)
 
     async def close(self) -> None:
         """Give everything back and close the files; pending receives end empty. Closing twice is harmless."""

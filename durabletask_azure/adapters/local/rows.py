@@ -8,14 +8,16 @@ every earlier one of the same id, so an ETag is never given twice, also after a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, assert_never
 
 import msgspec
 
-from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic
+from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic, changed, ended
 from durabletask_azure.adapters.local.clock import to_us
 from durabletask_azure.adapters.local.committer import Transaction
-from durabletask_azure.core.messages import Outbound, ToPartition, encode_messages, encode_task
+from durabletask_azure.adapters.local.handover import Consumer, Handover
+from durabletask_azure.core.messages import ActivityTask, Outbound, ToPartition, encode_messages, encode_task
 from durabletask_azure.core.rows import (
     DeleteInstance,
     DeleteOutbox,
@@ -33,6 +35,7 @@ from durabletask_azure.core.rows import (
     row_key,
 )
 from durabletask_azure.errors import CommitRefusedError, PartitionLostError
+from durabletask_azure.ports import ActivityDelivery
 
 __all__ = [
     "StoredOutbound",
@@ -81,6 +84,7 @@ _DELETE_TOMBSTONE = "DELETE FROM tombstones WHERE partition = ? AND id = ?"
 _SWAP_LOCK = "UPDATE locks SET body = ?, etag = etag + 1 WHERE partition = ? AND etag = ?"
 _SEND_MESSAGE = "INSERT INTO messages(partition, id, visible_at, body, seq) VALUES(?, ?, ?, ?, ?)"
 _SEND_TASK = "INSERT INTO tasks(id, grp, body, enqueued_at) VALUES(?, ?, ?, ?)"
+_HAND_TASK = "INSERT INTO tasks(id, grp, body, enqueued_at, locked_by, deliveries) VALUES(?, ?, ?, ?, ?, 1)"
 
 # Writes whose ETag condition, or the absence of the row, must hold.
 _GUARDED = frozenset({_INSERT_INSTANCE, _REPLACE_INSTANCE, _DELETE_INSTANCE, _PUT_OUTBOX})
@@ -89,7 +93,7 @@ _GUARDED = frozenset({_INSERT_INSTANCE, _REPLACE_INSTANCE, _DELETE_INSTANCE, _PU
 class StoredWrite:
     """One write as SQL: statement and parameters (an inserted row's ETag is added in the transaction)."""
 
-    __slots__ = ("instance_id", "parameters", "sql", "write")
+    __slots__ = ("instance_id", "parameters", "sql", "topics", "write")
 
     def __init__(
         self, write: RowWrite, sql: str, parameters: tuple[object, ...], instance_id: str | None = None
@@ -98,6 +102,11 @@ class StoredWrite:
         self.sql = sql
         self.parameters = parameters
         self.instance_id = instance_id
+        self.topics: Sequence[Topic] = ()
+        if instance_id is not None:
+            self.topics = (changed(instance_id),)
+            if not isinstance(write, PutInstance) or write.row.status.is_terminal:
+                self.topics = (changed(instance_id), ended(instance_id))
 
 
 class StoredOutbound:
@@ -107,7 +116,7 @@ class StoredOutbound:
 
     def __init__(self) -> None:
         self.messages: list[tuple[int, str, int | None, bytes]] = []
-        self.tasks: list[tuple[str, str, bytes]] = []
+        self.tasks: list[tuple[ActivityTask, str, bytes]] = []
         self.topics: set[Topic] = set()
 
 
@@ -209,7 +218,7 @@ def write_rows(transaction: Transaction, writes: Sequence[StoredWrite]) -> dict[
             key = row_key(write.write)
             raise CommitRefusedError(f"the row {key} is not as it was expected", row_key=key, conflict=True)
         if write.instance_id is not None:
-            transaction.topics.append(write.instance_id)
+            transaction.topics.extend(write.topics)
             if sql is _INSERT_INSTANCE:
                 etags[write.instance_id] = str(transaction.now_us)
             elif isinstance(write.write, PutInstance):
@@ -226,17 +235,41 @@ def stored_outbound(sends: Sequence[Outbound]) -> StoredOutbound:
             stored.messages.append((send.partition, send.message.id, due, encode_messages((send.message,))))
             stored.topics.add(send.partition)
         else:
-            stored.tasks.append((send.task.id, send.group, encode_task(send.task)))
-            stored.topics.add(ACTIVITIES)
+            stored.tasks.append((send.task, send.group, encode_task(send.task)))
     return stored
 
 
-def write_outbound(transaction: Transaction, stored: StoredOutbound) -> None:
-    """Insert messages and tasks, and have their readers woken."""
+def write_outbound(transaction: Transaction, stored: StoredOutbound, handover: Handover) -> None:
+    """Insert messages and tasks, and have their readers woken; tasks that a consumer of this process waits for are
+    inserted as taken by it, and handed over after the commit."""
     if stored.messages:
         next_seq = transaction.next_seq
         transaction.executemany(_SEND_MESSAGE, [(*message, next_seq()) for message in stored.messages])
-    if stored.tasks:
-        now_us = transaction.now_us
-        transaction.executemany(_SEND_TASK, [(*task, now_us) for task in stored.tasks])
+    if stored.tasks and _write_tasks(transaction, stored.tasks, handover):
+        transaction.topics.append(ACTIVITIES)
     transaction.topics.extend(stored.topics)
+
+
+def _write_tasks(
+    transaction: Transaction, tasks: Sequence[tuple[ActivityTask, str, bytes]], handover: Handover
+) -> bool:
+    """Insert tasks; return whether one is free to be taken by anybody."""
+    now_us = transaction.now_us
+    free: list[tuple[str, str, bytes, int]] = []
+    handed: dict[Consumer, list[ActivityDelivery]] = {}
+    for task, group, body in tasks:
+        # Once one is free, so are all behind it: tasks are taken in their order.
+        consumer = None if free else handover.claim(group)
+        if consumer is None:
+            free.append((task.id, group, body, now_us))
+            continue
+        own = handed.get(consumer)
+        if own is None:
+            own = handed[consumer] = []
+            transaction.after.append(partial(consumer.settle, own))
+        own.append(ActivityDelivery(task.id, task, 1, None))
+        place = transaction.execute(_HAND_TASK, (task.id, group, body, now_us, handover.process)).lastrowid
+        own[-1] = ActivityDelivery(task.id, task, 1, place)
+    if free:
+        transaction.executemany(_SEND_TASK, free)
+    return bool(free)

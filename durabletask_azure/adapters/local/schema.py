@@ -22,6 +22,7 @@ from durabletask_azure.ports import HubInfo
 __all__ = [
     "PARTITIONS_DEFAULT",
     "SCHEMA_VERSION",
+    "SYNCHRONOUS",
     "check_arguments",
     "check_file",
     "connect",
@@ -33,7 +34,8 @@ SCHEMA_VERSION = 1
 PARTITIONS_DEFAULT = 4
 BUSY_TIMEOUT_MS = 10_000
 _APPLICATION_ID = 0x64746168  # "dtah"
-_SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
+"""SQLite's names of its settings 0 to 3."""
 
 _TABLES = (
     "CREATE TABLE hub(schema_version INTEGER NOT NULL, incarnation TEXT NOT NULL, partitions INTEGER NOT NULL,"
@@ -82,8 +84,8 @@ def check_arguments(partitions: int | None, synchronous: str) -> None:
     """
     if partitions is not None and not 1 <= partitions <= PARTITIONS_MAX:
         raise ConfigurationError(f"partitions must be 1 to {PARTITIONS_MAX}, not {partitions}")
-    if synchronous not in _SYNCHRONOUS:
-        raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {synchronous!r}")
+    if synchronous not in SYNCHRONOUS:
+        raise ConfigurationError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, not {synchronous!r}")
 
 
 def check_file(path: Path) -> None:

@@ -10,6 +10,8 @@ letter, and a receive costs no write.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +21,15 @@ from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.clock import from_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
+from durabletask_azure.adapters.local.handover import HandedTask, Handover
 from durabletask_azure.adapters.local.liveness import HeldLock, Locks, Mark
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
-from durabletask_azure.core.messages import Message, ToPartition, decode_messages
-from durabletask_azure.errors import ConfigurationError, PartitionLostError
+from durabletask_azure.core.messages import Message, ToPartition, decode_messages, encode_messages
+from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PartitionLostError
 from durabletask_azure.ports import DeadLetter, Delivery
 
-__all__ = ["LocalOrchestrationQueue", "LocalSession", "delete_messages"]
+__all__ = ["LocalOrchestrationQueue", "LocalSession", "Places"]
 
 _READY = (
     "SELECT seq, id, deliveries, body, NULL FROM messages INDEXED BY messages_ready"
@@ -59,21 +62,60 @@ _MOVE = (
     " SELECT partition, id, ?, ?, deliveries + 1, max(seq, coalesce(visible_at, 0)), body FROM messages WHERE seq = ?"
 )
 _DELETE = "DELETE FROM messages WHERE seq = ?"
+_DELETE_TASK = "DELETE FROM tasks WHERE seq = ?"
+_PUT_DOWN = "INSERT INTO messages(partition, id, deliveries, body, seq) VALUES(?, ?, ?, ?, ?)"
+_PUT_ASIDE = (
+    "INSERT INTO dead(partition, id, reason, description, deliveries, enqueued_at, body)"
+    " VALUES(?, ?, ?, ?, ?, ?, ?)"
+)
 _NO_MARK: Mark = (0, 0, 0)
+_HANDED_MAX = 2_000
+"""Results a session takes in memory before they are handled; more of them are written."""
+_log = logging.getLogger("durabletask_azure.hub")
 
 
-def delete_messages(transaction: Transaction, places: Sequence[tuple[int]]) -> None:
-    """Delete handled messages by their place."""
-    if places:
-        transaction.executemany(_DELETE, places)
+class Places:
+    """Where deliveries are: the rows of messages, and for results that were handed over the rows of their tasks."""
+
+    __slots__ = ("messages", "tasks")
+
+    def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        self.messages: list[tuple[int]] = []
+        self.tasks: list[tuple[int]] = []
+        for delivery in deliveries:
+            token = delivery.token
+            if isinstance(token, HandedTask):
+                self.tasks.append((token.place,))
+            else:
+                self.messages.append((place_of(token),))
+
+    def delete(self, transaction: Transaction) -> None:
+        """Delete what was handled."""
+        if self.messages:
+            transaction.executemany(_DELETE, self.messages)
+        if self.tasks:
+            transaction.executemany(_DELETE_TASK, self.tasks)
 
 
 class LocalSession:
     """The :class:`~durabletask_azure.ports.PartitionSession` of an embedded hub."""
 
     def __init__(
-        self, partition: int, held: HeldLock, committer: Committer, reader: Reader, bell: Bell
+        self,
+        partition: int,
+        held: HeldLock,
+        committer: Committer,
+        reader: Reader,
+        bell: Bell,
+        handover: Handover,
     ) -> None:
+        self._handover = handover
+        self._handed: deque[Delivery] = deque()
+        self._open: dict[int, Delivery] = {}
+        """Results that were handed over and received, and are not completed, by the place of their task."""
+        self._seen = -1
+        """The partition's rings when its messages were last looked for and all found ones were taken."""
+        self._next_due: tuple[int, int] | None = None
         self._partition = partition
         self._held = held
         self._committer = committer
@@ -97,23 +139,48 @@ class LocalSession:
         clock = self._committer.clock
         deadline = loop.time() + wait_s
         while not self._closed:
-            seen = self._bell.count(self._partition)
+            rings = self._bell.count(self._partition)
             now_us = clock.now_us()
-            deliveries = self._take(count_max, now_us)
+            deliveries = self._take(count_max, now_us, rings)
             if deliveries:
                 return deliveries
             left_s = deadline - loop.time()
             if left_s <= 0:
                 break
-            due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
-            if due is not None:
+            if self._next_due is not None:
                 # Another process may know better how late it is.
-                visible_us, reached_us = due
+                visible_us, reached_us = self._next_due
                 left_s = min(left_s, max(0, visible_us - clock.now_us(reached_us)) / 1e6 + 0.0002)
-            await self._bell.wait(self._partition, seen, left_s)
+            await self._bell.wait(self._partition, rings, left_s)
         return []
 
-    def _take(self, count_max: int, now_us: int) -> list[Delivery]:
+    def hand(self, place: int, result: ToPartition) -> bool:
+        """Take a result in memory (:class:`~durabletask_azure.adapters.local.handover.ResultSink`)."""
+        if self._closed or len(self._handed) + len(self._open) >= _HANDED_MAX:
+            return False
+        message = result.message
+        now = from_us(self._committer.clock.now_us())
+        self._handed.append(Delivery(message.id, (message,), now, 1, HandedTask(place)))
+        wake(self._bell.rouse(self._partition))
+        return True
+
+    def _take(self, count_max: int, now_us: int, rings: int) -> list[Delivery]:
+        """Take what is there: messages first, which may have caused what was handed over since."""
+        deliveries: list[Delivery] = []
+        if rings != self._seen or (self._next_due is not None and self._next_due[0] <= now_us):
+            room = count_max if not self._handed else max(1, count_max // 2)
+            deliveries = self._take_messages(room, now_us)
+            if len(deliveries) < room:
+                self._seen = rings
+                self._next_due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
+        while self._handed and len(deliveries) < count_max:
+            delivery = self._handed.popleft()
+            assert isinstance(delivery.token, HandedTask)
+            self._open[delivery.token.place] = delivery
+            deliveries.append(delivery)
+        return deliveries
+
+    def _take_messages(self, count_max: int, now_us: int) -> list[Delivery]:
         place, due_us, due_place = self._mark
         found = self._reader.rows(_READY, (self._partition, place, count_max))
         scheduled = self._reader.rows(_DUE, (self._partition, now_us, count_max + len(self._due)))
@@ -136,44 +203,72 @@ class LocalSession:
         self._held.write_mark(self._mark)
         return deliveries
 
-    def places(self, deliveries: Sequence[Delivery]) -> list[tuple[int]]:
-        """Return where the messages of ``deliveries`` are."""
-        return [(place_of(delivery.token),) for delivery in deliveries]
-
-    def forget(self, places: Sequence[tuple[int]]) -> None:
+    def forget(self, places: Places) -> None:
         """Note that messages are gone."""
         if self._due:
-            self._due.difference_update(place for (place,) in places)
+            self._due.difference_update(place for (place,) in places.messages)
+        for (place,) in places.tasks:
+            self._open.pop(place, None)
 
     async def complete(self, deliveries: Sequence[Delivery]) -> None:
         self._check()
-        places = self.places(deliveries)
-        await self._committer.submit(lambda transaction: delete_messages(transaction, places))
+        places = Places(deliveries)
+        await self._committer.submit(places.delete)
         self.forget(places)
 
     async def dead_letter(self, delivery: Delivery, reason: str, description: str) -> None:
         self._check()
-        place = place_of(delivery.token)
+        places = Places([delivery])
 
         def work(transaction: Transaction) -> None:
-            transaction.execute(_MOVE, (reason, description, place))
-            transaction.execute(_DELETE, (place,))
+            if places.tasks:
+                letter = (self._partition, delivery.id, reason, description, 1, transaction.now_us)
+                transaction.execute(_PUT_ASIDE, (*letter, encode_messages(delivery.messages)))
+            for (place,) in places.messages:
+                transaction.execute(_MOVE, (reason, description, place))
+            places.delete(transaction)
 
         await self._committer.submit(work)
-        self.forget([(place,)])
+        self.forget(places)
 
     async def renew(self) -> None:
         self._check()
 
     async def close(self) -> None:
-        self.let_go()
-
-    def let_go(self) -> None:
-        """Give the partition back; what was delivered and is still there counts as a failed delivery."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        self._handover.close(self._partition, self)
+        wake(self._bell.ring((self._partition,)))
+        try:
+            await self._put_down()
+        except HubUnavailableError as error:
+            # Their tasks stay taken by this process, and run again once it lets go of the hub.
+            _log.warning(
+                "%d activity results could not be kept: %s", len(self._open) + len(self._handed), error
+            )
+        finally:
             self._held.release()
-            wake(self._bell.ring((self._partition,)))
+
+    async def _put_down(self) -> None:
+        """Write what was handed over and is not completed as messages, for the partition's next owner."""
+        left = [(delivery, 1) for delivery in self._open.values()] + [
+            (delivery, 0) for delivery in self._handed
+        ]
+        if not left:
+            return
+
+        def work(transaction: Transaction) -> None:
+            for delivery, failed in left:
+                (place,) = Places([delivery]).tasks
+                # One that is gone was completed by a commit that was under way.
+                if transaction.execute(_DELETE_TASK, place).rowcount:
+                    body = encode_messages(delivery.messages)
+                    row = (self._partition, delivery.id, failed, body, transaction.next_seq())
+                    transaction.execute(_PUT_DOWN, row)
+            transaction.topics.append(self._partition)
+
+        await self._committer.submit(work)
 
     def _check(self) -> None:
         if self._closed:
@@ -193,7 +288,9 @@ class LocalOrchestrationQueue:
         partitions: int,
         delivery_count_max: int,
         lock_s: float,
+        handover: Handover,
     ) -> None:
+        self._handover = handover
         self._committer = committer
         self._reader = reader
         self._bell = bell
@@ -214,7 +311,8 @@ class LocalOrchestrationQueue:
         except BaseException:
             held.release()
             raise
-        session = LocalSession(partition, held, self._committer, self._reader, self._bell)
+        session = LocalSession(partition, held, self._committer, self._reader, self._bell, self._handover)
+        self._handover.open(partition, session)
         self._sessions = {other for other in self._sessions if not other.is_closed}
         self._sessions.add(session)
         return session
@@ -239,7 +337,7 @@ class LocalOrchestrationQueue:
 
     async def send(self, messages: Sequence[ToPartition]) -> None:
         stored = stored_outbound(messages)
-        await self._committer.submit(lambda transaction: write_outbound(transaction, stored))
+        await self._committer.submit(lambda transaction: write_outbound(transaction, stored, self._handover))
 
     async def cancel_scheduled(self, partition: int, message_ids: Sequence[str]) -> None:
         doomed = [(partition, message_id) for message_id in message_ids]
@@ -258,8 +356,8 @@ class LocalOrchestrationQueue:
         await remove_letter(self._committer, letter)
 
     async def close(self) -> None:
-        for session in self._sessions:
-            session.let_go()
+        for session in list(self._sessions):
+            await session.close()
         self._sessions.clear()
 
 

@@ -10,9 +10,12 @@ from datetime import datetime
 
 import msgspec
 
-from durabletask_azure.adapters.local.bell import Bell
+from durabletask_azure.adapters.local.bell import Bell, Topic
+from durabletask_azure.adapters.local.bell import changed as topic_of_change
+from durabletask_azure.adapters.local.bell import ended as topic_of_end
 from durabletask_azure.adapters.local.clock import from_us, to_us
 from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.queries import page_token, query_sql
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import (
@@ -28,7 +31,7 @@ from durabletask_azure.adapters.local.rows import (
     write_outbound,
     write_rows,
 )
-from durabletask_azure.adapters.local.sessions import LocalSession, delete_messages
+from durabletask_azure.adapters.local.sessions import LocalSession, Places
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
 from durabletask_azure.errors import (
@@ -51,22 +54,26 @@ from durabletask_azure.ports import (
 __all__ = ["LocalChangeSignal", "LocalPlans", "LocalStore"]
 
 _encode = msgspec.json.Encoder().encode
-_ABSENT = 0
-_REMEMBERED_MAX = 10_000
 _NOTHING = StoredOutbound()
+_NO_PLACES = Places(())
 
 
 class LocalStore:
     """The :class:`~durabletask_azure.ports.PartitionStore` of an embedded hub."""
 
     def __init__(
-        self, committer: Committer, reader: Reader, limits: TransactionLimits, page_size_max: int
+        self,
+        committer: Committer,
+        reader: Reader,
+        limits: TransactionLimits,
+        page_size_max: int,
+        handover: Handover,
     ) -> None:
+        self._handover = handover
         self._committer = committer
         self._reader = reader
         self._limits = limits
         self._page_size_max = page_size_max
-        self._read_etags: dict[str, int] = {}
 
     async def read_lock(self, partition: int) -> StoredLock:
         found = self._reader.row("SELECT etag, body FROM locks WHERE partition = ?", (partition,))
@@ -77,7 +84,7 @@ class LocalStore:
     async def commit(
         self, partition: int, lock: LockRow, if_match: str, writes: Sequence[RowWrite]
     ) -> Receipt:
-        return await self.transact(partition, lock, if_match, writes, _NOTHING, ())
+        return await self.transact(partition, lock, if_match, writes, _NOTHING, _NO_PLACES)
 
     async def transact(
         self,
@@ -86,7 +93,7 @@ class LocalStore:
         if_match: str,
         writes: Sequence[RowWrite],
         outbound: StoredOutbound,
-        completed: Sequence[tuple[int]],
+        completed: Places,
     ) -> Receipt:
         """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once."""
         if len(writes) >= self._limits.rows_max:
@@ -97,8 +104,8 @@ class LocalStore:
         def work(transaction: Transaction) -> Receipt:
             lock_etag = swap_lock(transaction, partition, body, if_match)
             etags = write_rows(transaction, stored)
-            write_outbound(transaction, outbound)
-            delete_messages(transaction, completed)
+            write_outbound(transaction, outbound, self._handover)
+            completed.delete(transaction)
             return Receipt(lock_etag, etags)
 
         return await self._committer.submit(work)
@@ -107,22 +114,10 @@ class LocalStore:
         found = self._reader.row(
             "SELECT etag, body, tail FROM instances WHERE partition = ? AND id = ?", (partition, instance_id)
         )
-        if len(self._read_etags) >= _REMEMBERED_MAX:
-            self._read_etags.clear()
         if found is None:
-            self._read_etags[instance_id] = _ABSENT
             return None
         etag, body, tail = found
-        self._read_etags[instance_id] = etag
         return StoredInstance(decode_instance(body, tail), str(etag))
-
-    def changed_since_read(self, partition: int, instance_id: str) -> bool:
-        """Return whether the instance's row is another than this process last read."""
-        found = self._reader.row(
-            "SELECT etag FROM instances WHERE partition = ? AND id = ?", (partition, instance_id)
-        )
-        etag = _ABSENT if found is None else found[0]
-        return self._read_etags.get(instance_id, etag) != etag
 
     async def read_tombstone(self, partition: int, instance_id: str) -> Tombstone | None:
         found = self._reader.row(
@@ -162,7 +157,7 @@ class LocalStore:
 
         def work(transaction: Transaction) -> str:
             etag = write_rows(transaction, stored)[row.instance_id]
-            write_outbound(transaction, wake_up)
+            write_outbound(transaction, wake_up, self._handover)
             return etag
 
         try:
@@ -217,7 +212,7 @@ class LocalPlans:
     ) -> Receipt:
         if not isinstance(session, LocalSession):
             raise AssertionError(f"a session of another hub: {session!r}")
-        completed = session.places(completes)
+        completed = Places(completes)
         receipt = await self._store.transact(
             partition, lock, if_match, writes, stored_outbound(sends), completed
         )
@@ -231,19 +226,26 @@ class LocalPlans:
 class LocalChangeSignal:
     """The :class:`~durabletask_azure.ports.ChangeSignal` of an embedded hub."""
 
-    def __init__(self, store: LocalStore, bell: Bell) -> None:
-        self._store = store
+    is_prompt = True
+
+    def __init__(self, bell: Bell) -> None:
         self._bell = bell
 
-    async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
-        waiter = self._bell.attend(instance_id)
-        try:
-            # What changed between the caller's look and now has rung already.
-            changed = self._store.changed_since_read(partition, instance_id)
-        except BaseException:
-            self._bell.leave(instance_id, waiter)
-            raise
-        if changed:
-            self._bell.leave(instance_id, waiter)
-            return
-        await self._bell.until(instance_id, waiter, timeout_s)
+    def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> LocalWatch:
+        return LocalWatch(self._bell, topic_of_end(instance_id) if ended else topic_of_change(instance_id))
+
+
+class LocalWatch:
+    """The :class:`~durabletask_azure.ports.InstanceWatch` of an embedded hub: it listens also between two waits."""
+
+    def __init__(self, bell: Bell, topic: Topic) -> None:
+        self._bell = bell
+        self._topic = topic
+        self._waiter = bell.attend(topic)
+
+    async def wait(self, timeout_s: float) -> None:
+        await self._bell.until(self._topic, self._waiter, timeout_s)
+        self._waiter = self._bell.attend(self._topic)
+
+    def close(self) -> None:
+        self._bell.leave(self._topic, self._waiter)

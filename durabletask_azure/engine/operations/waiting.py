@@ -12,6 +12,9 @@ from durabletask_azure.settings import Settings
 
 __all__ = ["Waiting"]
 
+_PROMPT_POLL_S = 10.0
+"""How often a waiting client looks by itself where every change is told anyway."""
+
 
 class Waiting:
     """Waits for instances of one hub."""
@@ -29,10 +32,18 @@ class Waiting:
 
     async def wait_for_completion(self, instance_id: str, timeout_s: float) -> InstanceRow:
         """Return the row once the instance has ended. Raises ``TimeoutError``."""
-        return await self._wait_until(instance_id, lambda row: row.status.is_terminal, timeout_s, "complete")
+        return await self._wait_until(
+            instance_id, lambda row: row.status.is_terminal, timeout_s, "complete", ended=True
+        )
 
     async def _wait_until(
-        self, instance_id: str, done: Callable[[InstanceRow], bool], timeout_s: float, what: str
+        self,
+        instance_id: str,
+        done: Callable[[InstanceRow], bool],
+        timeout_s: float,
+        what: str,
+        *,
+        ended: bool = False,
     ) -> InstanceRow:
         row: InstanceRow | None = None
 
@@ -42,7 +53,7 @@ class Waiting:
             return found is not None and done(found)
 
         try:
-            await self.until(instance_id, look, timeout_s)
+            await self.until(instance_id, look, timeout_s, ended=ended)
         except TimeoutError:
             unknown = f": there is no instance {instance_id!r}" if row is None else ""
             raise TimeoutError(f"Timed-out waiting for the orchestration to {what}{unknown}") from None
@@ -50,19 +61,35 @@ class Waiting:
         return row
 
     async def until(
-        self, instance_id: str, done: Callable[[InstanceRow | None], bool], timeout_s: float
+        self,
+        instance_id: str,
+        done: Callable[[InstanceRow | None], bool],
+        timeout_s: float,
+        *,
+        ended: bool = False,
     ) -> None:
-        """Look at a row until ``done(row)``, woken by its changes and by a poll that slows down."""
+        """Look at a row until ``done(row)``, woken by its changes (with ``ended``: by its end) and by a slow poll.
+
+        Where changes are not told at once, the poll begins quickly and slows down.
+
+        Raises:
+            TimeoutError: it is not done after ``timeout_s`` seconds.
+        """
         clock, settings = self._ports.clock, self._settings
-        partition = self._instances.partition_of(instance_id)
+        changes = self._ports.changes
         deadline = clock.monotonic() + timeout_s
-        pause_s = settings.poll_s_min
-        while True:
-            stored = await self._instances.stored(instance_id)
-            if done(None if stored is None else stored.row):
-                return
-            left_s = deadline - clock.monotonic()
-            if left_s <= 0:
-                raise TimeoutError
-            await self._ports.changes.wait(partition, instance_id, min(pause_s, left_s))
-            pause_s = min(pause_s * 2, settings.poll_s_max)
+        pause_s = _PROMPT_POLL_S if changes.is_prompt else settings.poll_s_min
+        poll_s_max = max(pause_s, settings.poll_s_max)
+        watch = changes.watch(self._instances.partition_of(instance_id), instance_id, ended=ended)
+        try:
+            while True:
+                stored = await self._instances.stored(instance_id)
+                if done(None if stored is None else stored.row):
+                    return
+                left_s = deadline - clock.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                await watch.wait(min(pause_s, left_s))
+                pause_s = min(pause_s * 2, poll_s_max)
+        finally:
+            watch.close()

@@ -243,13 +243,29 @@ class SimMembership:
 class SimChanges:
     """Wakes a waiting client."""
 
+    is_prompt = False
+
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
 
-    async def wait(self, partition: int, instance_id: str, timeout_s: float) -> None:
+    def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> SimWatch:
+        return SimWatch(self._gate, instance_id)
+
+
+class SimWatch:
+    """Looks out for changes of one instance."""
+
+    def __init__(self, gate: Gate, instance_id: str) -> None:
+        self._gate = gate
+        self._instance_id = instance_id
+
+    async def wait(self, timeout_s: float) -> None:
         await self._gate.thaw()
-        await self._gate.world.wait(("instance", instance_id), self._gate.world.time() + timeout_s)
+        await self._gate.world.wait(("instance", self._instance_id), self._gate.world.time() + timeout_s)
         await self._gate.thaw()
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class SimAtomicPlans:

@@ -1,0 +1,153 @@
+"""Hand-overs inside one open hub: new tasks to its own activity loop, results to the partitions it holds itself.
+
+A task that a commit schedules while a consumer of this hub waits is inserted as taken by it, and handed over when the
+commit is done: nobody has to look for it. A result for a partition whose session this hub holds is handed to that
+session; its task's row stays, taken, until the turn that handles the result deletes it in a transaction of its own.
+So a step of an orchestration is one transaction.
+
+Nothing is lost by it. If the process dies, what it had taken is free again and runs again. If a session is let go of,
+results it was handed and has not completed are written as messages, in place of their tasks. A task that was handed out
+before has its result written at once, so that a result that kills its process is counted as any other message.
+
+Sessions and receives belong to one event loop; only :meth:`Handover.claim` is called by the writer, in its thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from durabletask_azure.core.messages import ToPartition
+from durabletask_azure.ports import ActivityDelivery
+
+__all__ = ["Consumer", "HandedTask", "Handover", "ResultSink"]
+
+_SHARED_CLAIMS_MAX = 32
+"""Tasks handed to one waiting consumer at most where other processes may want some."""
+
+
+class HandedTask:
+    """Token of a result that was handed over: the row of the task it came from."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+
+class ResultSink(Protocol):
+    """A session that takes results in memory."""
+
+    def hand(self, place: int, result: ToPartition) -> bool:
+        """Take the result of the task at ``place``; false if it has to be written instead."""
+        ...
+
+
+class Consumer:
+    """One receive that waits for tasks: how many it may be handed, and what it was handed."""
+
+    __slots__ = ("_claimed", "_handed", "_room", "_waiter", "groups", "refused")
+
+    def __init__(self, groups: Sequence[str], room: int, waiter: asyncio.Future[None]) -> None:
+        self.groups = groups
+        self.refused: Callable[[list[ActivityDelivery]], None] | None = None
+        """Takes what is handed over after the receive was cancelled."""
+        self._room = room
+        self._waiter = waiter
+        self._claimed = 0
+        self._handed: list[ActivityDelivery] = []
+
+    def claim(self) -> bool:
+        """Take a place, if there is one; by the writer, under the hand-over's lock."""
+        if self._room <= 0:
+            return False
+        self._room -= 1
+        self._claimed += 1
+        return True
+
+    def settle(self, deliveries: Sequence[ActivityDelivery], committed: bool) -> None:
+        """Hand over what was claimed for this consumer and is committed, or take note that it is not."""
+        self._claimed -= len(deliveries)
+        if committed:
+            self._handed.extend(deliveries)
+        if self.refused is not None:
+            self._refuse(self.refused)
+        if not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        """Claim no more; under the hand-over's lock."""
+        self._room = 0
+
+    async def handed(self) -> Sequence[ActivityDelivery]:
+        """Return what was handed over, after the commits that are under way. To be called once, when closed."""
+        while self._claimed:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._handed
+
+    def abandon(self, refused: Callable[[list[ActivityDelivery]], None]) -> None:
+        """Give back what was handed over and what still will be."""
+        self.refused = refused
+        self._refuse(refused)
+
+    def _refuse(self, refused: Callable[[list[ActivityDelivery]], None]) -> None:
+        handed, self._handed = self._handed, []
+        if handed:
+            refused(handed)
+
+
+class Handover:
+    """The waiting consumers and the sessions of one open hub."""
+
+    def __init__(self, process: str, is_alone: Callable[[], bool]) -> None:
+        """``process`` is what this open hub takes tasks as; ``is_alone`` tells whether no other process has it open."""
+        self.process = process
+        self._is_alone = is_alone
+        self._lock = threading.Lock()
+        self._consumers: list[Consumer] = []
+        self._sessions: dict[int, ResultSink] = {}
+
+    # ------------------------------------------------------------ tasks
+
+    def enter(self, groups: Sequence[str], room: int, waiter: asyncio.Future[None]) -> Consumer:
+        """Let a receive wait that has found no free task; ``waiter`` is resolved when something is handed over."""
+        consumer = Consumer(groups, room if self._is_alone() else min(room, _SHARED_CLAIMS_MAX), waiter)
+        with self._lock:
+            self._consumers.append(consumer)
+        return consumer
+
+    def leave(self, consumer: Consumer) -> None:
+        """Hand nothing more to a consumer than what is claimed for it."""
+        with self._lock:
+            consumer.close()
+            self._consumers.remove(consumer)
+
+    def claim(self, group: str) -> Consumer | None:
+        """Return who gets a new task of a group, if somebody waits for one."""
+        with self._lock:
+            for consumer in self._consumers:
+                if group in consumer.groups and consumer.claim():
+                    return consumer
+        return None
+
+    # ------------------------------------------------------------ results
+
+    def open(self, partition: int, session: ResultSink) -> None:
+        """Let a session take results of its partition."""
+        self._sessions[partition] = session
+
+    def close(self, partition: int, session: ResultSink) -> None:
+        """Hand nothing to a session any more."""
+        if self._sessions.get(partition) is session:
+            del self._sessions[partition]
+
+    def hand(self, delivery: ActivityDelivery, result: ToPartition) -> bool:
+        """Hand a result to the session of its partition; false if it has to be written."""
+        session = self._sessions.get(result.partition)
+        place = delivery.token
+        if session is None or delivery.delivery_count > 1 or not isinstance(place, int):
+            return False
+        return session.hand(place, result)
