@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
     from durabletask_azure.client import AsyncTaskHubClient, TaskHubClient
     from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+    from durabletask_azure.core.payload_codec import PayloadCodec
     from durabletask_azure.errors import (
         ActivityNotRegisteredError,
         ArgumentTypeError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         OrchestrationStateError,
         OrchestratorNotRegisteredError,
         PartitionLostError,
+        PayloadCodecError,
         PayloadMissingError,
         PayloadTooLargeError,
         QueueFullError,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         TaskFailedError,
         TaskHubError,
         ThrottledError,
+        WorkerProcessError,
         WorkerStateError,
     )
     from durabletask_azure.hub import TaskHub
@@ -134,6 +137,8 @@ __all__ = [
     "Page",
     "PartitionLostError",
     "PartitionStatistics",
+    "PayloadCodec",
+    "PayloadCodecError",
     "PayloadMissingError",
     "PayloadTooLargeError",
     "PurgeInstancesResult",
@@ -159,6 +164,7 @@ __all__ = [
     "VersionMatchStrategy",
     "VersioningOptions",
     "WorkItemFilters",
+    "WorkerProcessError",
     "WorkerStateError",
     "WorkerStatistics",
     "__version__",
@@ -211,6 +217,8 @@ _HOME = {
     "Page": "query",
     "PartitionLostError": "errors",
     "PartitionStatistics": "upkeep",
+    "PayloadCodec": "core.payload_codec",
+    "PayloadCodecError": "errors",
     "PayloadMissingError": "errors",
     "PayloadTooLargeError": "errors",
     "PurgeInstancesResult": "query",
@@ -236,6 +244,7 @@ _HOME = {
     "VersionMatchStrategy": "worker",
     "VersioningOptions": "worker",
     "WorkItemFilters": "worker",
+    "WorkerProcessError": "errors",
     "WorkerStateError": "errors",
     "WorkerStatistics": "upkeep",
     "__version__": "_version",

@@ -18,12 +18,14 @@
     │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
     │   ├── ThrottledError                      the service asks to come back later
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
+    │   ├── PayloadCodecError                   a codec failed, or the hub was not given the one a value needs
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
     │   ├── QueueFullError                      a queue is at its size limit
     │   ├── DeadLetterNotFoundError             there is no kept dead letter of that id
     │   ├── DeadLetterUnreadableError           this version cannot read what a dead letter carries
     │   ├── BulkInterruptedError                a call for many instances ended early; has what it came to
+    │   ├── WorkerProcessError                  a process for activities does not start
     │   └── WorkerStateError                    the call does not fit a worker that runs
     └── ConfigurationError                      a setting, name or argument is not allowed; says what is
         ├── ArgumentTypeError                   an argument is of the wrong type, or there is none of that name
@@ -62,6 +64,7 @@ __all__ = [
     "OrchestrationStateError",
     "OrchestratorNotRegisteredError",
     "PartitionLostError",
+    "PayloadCodecError",
     "PayloadMissingError",
     "PayloadTooLargeError",
     "QueueFullError",
@@ -71,6 +74,7 @@ __all__ = [
     "TaskFailedError",
     "TaskHubError",
     "ThrottledError",
+    "WorkerProcessError",
     "WorkerStateError",
 ]
 
@@ -189,6 +193,10 @@ class HubUnavailableError(TaskHubError):
     """The service cannot be reached, failed, or did not answer: the call may or may not have taken effect."""
 
 
+class PayloadCodecError(TaskHubError):
+    """A payload codec failed, or a value was encoded with one that this hub was not opened with."""
+
+
 class PayloadTooLargeError(TaskHubError, ValueError):
     """A value is larger than ``Settings.payload_bytes_max``."""
 
@@ -223,6 +231,10 @@ class BulkInterruptedError(TaskHubError):
     def result(self) -> Any:
         """A ``BulkStartResult`` or a ``PurgeInstancesResult``, as the call returns it."""
         return self._result
+
+
+class WorkerProcessError(TaskHubError):
+    """A process for activities ended before it could run one: its main module cannot be imported there."""
 
 
 class WorkerStateError(TaskHubError, RuntimeError):

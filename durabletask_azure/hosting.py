@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.crossing import Crossing
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
 from durabletask_azure.ports import HubPorts
@@ -146,8 +147,11 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 class HubHost:
     """An open hub in this process: its ports, its settings, and the thread they are used on."""
 
-    def __init__(self, ports: HubPorts, settings: Settings, name: str) -> None:
+    def __init__(
+        self, ports: HubPorts, settings: Settings, name: str, payload_codecs: PayloadCodecs = NO_CODECS
+    ) -> None:
         self._ports = ports
+        self._payload_codecs = payload_codecs
         self._settings = settings
         self._name = name
         self._thread = EngineThread(f"durabletask-azure {name}")
@@ -169,6 +173,11 @@ class HubHost:
     def settings(self) -> Settings:
         """The hub's limits and defaults."""
         return self._settings
+
+    @property
+    def payload_codecs(self) -> PayloadCodecs:
+        """What values are encoded with before they are stored."""
+        return self._payload_codecs
 
     @property
     def is_closed(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from durabletask_azure.core.codec import DataConverter, JsonDataConverter
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import RuntimeStatus
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.engine.instances import InstanceReport
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, OrchestrationFailedError
 
@@ -208,8 +209,10 @@ def stored_statuses(statuses: Iterable[OrchestrationStatus]) -> tuple[RuntimeSta
     return tuple(RuntimeStatus[status.name] for status in statuses)
 
 
-def state_of(report: InstanceReport, converter: DataConverter) -> OrchestrationState:
-    """Return what a client gets to see of an instance."""
+def state_of(
+    report: InstanceReport, converter: DataConverter, codecs: PayloadCodecs = NO_CODECS
+) -> OrchestrationState:
+    """Return what a client gets to see of an instance; what cannot be decoded stays encoded, and names its codec."""
     row = report.row
     return OrchestrationState(
         instance_id=row.instance_id,
@@ -217,10 +220,10 @@ def state_of(report: InstanceReport, converter: DataConverter) -> OrchestrationS
         runtime_status=OrchestrationStatus[row.status.name],
         created_at=_naive(row.created_at),
         last_updated_at=_naive(row.updated_at),
-        serialized_input=report.input,
-        serialized_output=report.output,
-        serialized_custom_status=report.custom_status,
-        failure_details=report.failure,
+        serialized_input=codecs.readable(report.input),
+        serialized_output=codecs.readable(report.output),
+        serialized_custom_status=codecs.readable(report.custom_status),
+        failure_details=None if report.failure is None else codecs.readable_failure(report.failure),
         _data_converter=converter,
         execution_id=row.execution_id,
         version=row.version,

@@ -7,6 +7,7 @@ the figures: docs/architecture.md, and the service limits of Azure named beside 
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import msgspec
@@ -55,6 +56,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """A larger value is kept in the payload store (a Table property ends at 32,768 UTF-16 units)."""
     payload_bytes_max: int = 10 * _MIB
     """A larger value is refused."""
+    payload_compress_bytes_min: int = 4 * _KIB
+    """Values in the payload store are compressed from this size on; above ``payload_bytes_max`` none is. It counts, as
+    all limits do, bytes before compression."""
     failure_text_bytes_max: int = 16 * _KIB
     """Longer exception messages and stack traces are truncated, and say so."""
 
@@ -137,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """Activities running at once in one worker."""
     activity_threads_max: int = 32
     """Threads for synchronous activities in one worker."""
+    activity_processes_max: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes for activities registered with ``process=True`` in one worker; one per processor if not given."""
     activity_prefetch_max: int = 100
     """Activity tasks taken ahead of a free place."""
 

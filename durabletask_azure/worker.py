@@ -20,6 +20,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
+from durabletask_azure.calls.arguments import check_flag
 from durabletask_azure.concurrency import ConcurrencyOptions, with_concurrency
 from durabletask_azure.core.codec import DataConverter, checked_converter
 from durabletask_azure.core.filters import (
@@ -35,8 +36,10 @@ from durabletask_azure.core.versioning import (
     VersioningOptions,
     VersionMatchStrategy,
 )
+from durabletask_azure.engine.activity_work import properties_function
 from durabletask_azure.engine.executor import ThreadExecutor
 from durabletask_azure.engine.worker import Engine
+from durabletask_azure.engine.worker_processes import worker_processes
 from durabletask_azure.errors import (
     ActivityNotRegisteredError,
     ArgumentTypeError,
@@ -152,11 +155,22 @@ class TaskHubWorker(WorkPolicies):
         return self._registry.add_orchestrator(fn, name=name, version=version, factory=factory)
 
     def add_activity(
-        self, fn: Any = None, *, name: str | None = None, factory: Callable[[], Any] | None = None
+        self,
+        fn: Any = None,
+        *,
+        name: str | None = None,
+        factory: Callable[[], Any] | None = None,
+        process: bool = False,
     ) -> str:
-        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators."""
+        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators.
+
+        With ``process`` it runs in one of ``Settings.activity_processes_max`` processes of its own, for code that keeps
+        a processor busy: ``fn`` must be a function or class at the top of a module, which those processes import (the
+        main module too: put what it starts under ``if __name__ == "__main__":``).
+        """
         self._check_stopped("Activities cannot be added")
-        return self._registry.add_activity(fn, name=name, factory=factory)
+        check_flag(process, "process")
+        return self._registry.add_activity(fn, name=name, factory=factory, process=process)
 
     def add_activities_from(self, obj: Any, *, interface: type | None = None) -> list[str]:
         """Register every public method of an object as an activity of the method's name; return the names.
@@ -191,13 +205,15 @@ class TaskHubWorker(WorkPolicies):
     def activity(self, fn: F, /) -> F: ...
 
     @overload
-    def activity(self, fn: None = None, /, *, name: str | None = ...) -> Callable[[F], F]: ...
+    def activity(
+        self, fn: None = None, /, *, name: str | None = ..., process: bool = ...
+    ) -> Callable[[F], F]: ...
 
-    def activity(self, fn: Any = None, /, *, name: str | None = None) -> Any:
+    def activity(self, fn: Any = None, /, *, name: str | None = None, process: bool = False) -> Any:
         """Register the decorated function or class as an activity; with or without arguments."""
 
         def register(target: F) -> F:
-            self.add_activity(target, name=name)
+            self.add_activity(target, name=name, process=process)
             return target
 
         return register if fn is None else register(fn)
@@ -208,14 +224,18 @@ class TaskHubWorker(WorkPolicies):
         """Start working in the background.
 
         Raises:
-            WorkerStateError: the worker is running. ConfigurationError: the hub is closed.
+            WorkerStateError: the worker is running. ConfigurationError: the hub is closed, or a process cannot run an
+                activity that was registered with ``process=True``.
         """
         with self._lock:
             if self._engine is not None:
                 raise WorkerStateError("The worker is already running.")
             worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
-            executor = ThreadExecutor(
-                self._settings.activity_threads_max, async_loop=self._loop_for_activities()
+            with_processes = worker_processes(
+                self._registry.activities, self._settings, self._converter, self._properties
+            )
+            executor = with_processes(
+                ThreadExecutor(self._settings.activity_threads_max, async_loop=self._loop_for_activities())
             )
             filters = self._registry.filters = self._filters()
             engine = Engine(
@@ -311,16 +331,10 @@ class TaskHubWorker(WorkPolicies):
             self._activity_thread = None
 
     def _options(self) -> RuntimeOptions:
-        settings, provider, versioning = self._settings, self._properties, self._registry.versioning
-
-        def properties(error: BaseException) -> dict[str, Any] | None:
-            if provider is None or not isinstance(error, Exception):
-                return None
-            found = provider.get_exception_properties(error)
-            return dict(found) if found is not None else None
-
+        settings, versioning = self._settings, self._registry.versioning
         return RuntimeOptions(
-            codec=self._converter,
+            codec=self._hub.payload_codecs.converter(self._converter),
+            codecs=self._hub.payload_codecs,
             failure_text_bytes_max=settings.failure_text_bytes_max,
             name_chars_max=settings.name_chars_max,
             instance_id_chars_max=settings.instance_id_chars_max,
@@ -328,7 +342,7 @@ class TaskHubWorker(WorkPolicies):
             maximum_timer_interval=self._maximum_timer_interval,
             orchestration_middleware=tuple(self._orchestration_middleware),
             activity_middleware=tuple(self._activity_middleware),
-            exception_properties=properties if provider is not None else None,
+            exception_properties=properties_function(self._properties),
         )
 
 

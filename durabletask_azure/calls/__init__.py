@@ -36,7 +36,9 @@ class ClientCalls:
     ) -> None:
         host = checked_host(hub)
         operations = ClientOperations(host.ports, host.settings, lambda: uuid.uuid4().hex)
-        arguments = Arguments(host.settings, default_version=default_version, converter=converter)
+        arguments = Arguments(
+            host.settings, default_version=default_version, converter=converter, codecs=host.payload_codecs
+        )
         log = checked_logger(logger, "durabletask_azure.client")
         self.steering = SteeringCalls(operations, arguments, log)
         self.reading = ReadingCalls(operations, arguments, log)

@@ -15,6 +15,7 @@ import msgspec
 
 from durabletask_azure.core import history as stored
 from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
 from durabletask_azure.engine.instances import ResolvedHistory
 from durabletask_azure.errors import ConfigurationError
@@ -46,12 +47,16 @@ from durabletask_azure.query import OrchestrationStatus
 
 __all__ = ["readable", "turn_of"]
 
+_VALUES = ("input", "result", "reason", "failure_details")
 _tags_decoder = msgspec.json.Decoder(dict[str, str])
 _failure_decoder = msgspec.json.Decoder(FailureDetails)
 
 
-def readable(history: ResolvedHistory) -> list[HistoryEvent]:
-    """Return stored events as clients read them, the end of each turn put in."""
+def readable(history: ResolvedHistory, codecs: PayloadCodecs = NO_CODECS) -> list[HistoryEvent]:
+    """Return stored events as clients read them, the end of each turn put in.
+
+    A value that cannot be decoded stays encoded, and names its codec.
+    """
     events: list[HistoryEvent] = []
     turn_at: datetime | None = None
     for event in history.events:
@@ -62,7 +67,19 @@ def readable(history: ResolvedHistory) -> list[HistoryEvent]:
         events.append(_event(event, history.loaded))
     if turn_at is not None:
         events.append(OrchestratorCompletedEvent(-1, turn_at))
+    for event in events:
+        _decode(event, codecs)
     return events
+
+
+def _decode(event: HistoryEvent, codecs: PayloadCodecs) -> None:
+    """Put the values of an event in the form they had before a codec encoded them."""
+    for name in _VALUES:
+        value = getattr(event, name, None)
+        if isinstance(value, str):
+            setattr(event, name, codecs.readable(value))
+        elif isinstance(value, FailureDetails):
+            setattr(event, name, codecs.readable_failure(value))
 
 
 def turn_of(events: Sequence[stored.HistoryEvent], index: int) -> int:

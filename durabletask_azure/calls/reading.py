@@ -11,6 +11,7 @@ from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, seconds
 from durabletask_azure.calls.filters import select
 from durabletask_azure.calls.histories import readable
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.engine.instances import InstanceReport
 from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.ports import InstanceFilter
 from durabletask_azure.query import (
@@ -42,7 +43,7 @@ class ReadingCalls:
 
         async def call() -> OrchestrationState | None:
             report = await self._operations.instances.state(instance_id, fetch_payloads=fetch_payloads)
-            return None if report is None else state_of(report, self._arguments.converter)
+            return None if report is None else self._seen(report)
 
         return call
 
@@ -80,7 +81,8 @@ class ReadingCalls:
         execution_id = text_or_none(execution_id, "execution_id")
 
         async def call() -> list[history.HistoryEvent]:
-            return readable(await self._operations.instances.history(instance_id, execution_id))
+            report = await self._operations.instances.history(instance_id, execution_id)
+            return readable(report, self._arguments.codecs)
 
         return call
 
@@ -146,8 +148,11 @@ class ReadingCalls:
 
     async def _state(self, row: InstanceRow, fetch_payloads: bool) -> OrchestrationState:
         report = await self._operations.instances.report(row, fetch_payloads=fetch_payloads)
-        return state_of(report, self._arguments.converter)
+        return self._seen(report)
 
     async def _states(self, rows: Sequence[InstanceRow], fetch_payloads: bool) -> list[OrchestrationState]:
         reports = await self._operations.instances.reports(rows, fetch_payloads=fetch_payloads)
-        return [state_of(report, self._arguments.converter) for report in reports]
+        return [self._seen(report) for report in reports]
+
+    def _seen(self, report: InstanceReport) -> OrchestrationState:
+        return state_of(report, self._arguments.converter, self._arguments.codecs)

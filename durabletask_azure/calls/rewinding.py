@@ -24,7 +24,7 @@ class RewindingCalls:
 
     def rewind(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Rewind a failed instance."""
-        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("rewinding instance %r", instance_id)
 
         async def call() -> None:
@@ -42,7 +42,7 @@ class RewindingCalls:
         reason: str | None,
     ) -> Call[str]:
         """Reset an instance to a point of its history."""
-        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         execution_id = text_or_none(execution_id, "execution_id")
         check_flag(keep_events, "keep_events")
         if isinstance(event_index, bool) or not isinstance(event_index, int):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -92,9 +92,12 @@ class _Preparing:
 
     def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
         self._settings = arguments.settings
-        self._measured = _Measured(arguments.converter)
+        self._measured = _Measured(arguments.plain)
         own = Arguments(
-            arguments.settings, default_version=arguments.default_version, converter=self._measured
+            arguments.settings,
+            default_version=arguments.default_version,
+            converter=self._measured,
+            codecs=arguments.codecs,
         )
         self._steering = SteeringCalls(operations, own, logger)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from durabletask_azure.calls.arguments import Arguments, Call, check_flag, text_or_none
+from durabletask_azure.calls.arguments import Arguments, Call, check_flag
 from durabletask_azure.core.naming import check_tags, target_name
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
 from durabletask_azure.errors import ArgumentTypeError
@@ -88,12 +88,12 @@ class SteeringCalls:
 
     def suspend(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Suspend an instance."""
-        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("suspending instance %r", instance_id)
         return lambda: self._operations.orders.suspend(instance_id, reason)
 
     def resume(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Resume an instance."""
-        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("resuming instance %r", instance_id)
         return lambda: self._operations.orders.resume(instance_id, reason)

@@ -19,6 +19,8 @@ from typing import Any, cast
 
 import msgspec
 
+from durabletask_azure.core.envelope import encoded_by
+from durabletask_azure.core.rebuilding import in_parts, stored_fields
 from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
 __all__ = ["DataConverter", "JsonDataConverter", "checked_converter", "rebuilt_as_declared"]
@@ -59,6 +61,9 @@ class DataConverter(ABC):
         return False
 
 
+_UNCHECKED: tuple[Any, ...] = (None, Any, object)
+
+
 class JsonDataConverter(DataConverter):
     """The default: plain JSON, with dataclasses, msgspec, attrs and pydantic models, enums and the usual value types.
 
@@ -76,7 +81,7 @@ class JsonDataConverter(DataConverter):
         if kind is bool:
             return "true" if value else "false"
         try:
-            text = _encode(value)
+            text = _text_of(value)
             if not text.isascii():
                 text.encode()
         except UnicodeEncodeError:  # half a surrogate pair: only the escaped form can be stored
@@ -103,7 +108,7 @@ class JsonDataConverter(DataConverter):
             try:
                 value = json.loads(data)
             except (ValueError, RecursionError) as error:
-                raise SerializationError(f"a payload is not JSON: {error}") from error
+                raise _unreadable(data, error) from error
         if value is None or target_type is None or _is_plain(target_type):
             return value
         return _rebuild(value, target_type, self)
@@ -118,6 +123,15 @@ class JsonDataConverter(DataConverter):
     def can_reconstruct(self, target_type: Any) -> bool:
         """Return whether values of that type are more than plain JSON."""
         return not _is_plain(target_type)
+
+
+def _unreadable(text: str, error: Exception) -> SerializationError:
+    codec_id = encoded_by(text)
+    if codec_id is None:
+        return SerializationError(f"a payload is not JSON: {error}")
+    return SerializationError(
+        f"a value was encoded with the payload codec {codec_id!r}, which this hub was not opened with"
+    )
 
 
 def checked_converter(converter: object) -> DataConverter:
@@ -148,15 +162,27 @@ def _represent(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         members: list[Any] = list(cast(set[Any], value))
         return sorted(members, key=_encode)
+    kind = cast(type[Any], type(value))
     if not isinstance(value, type):
         if hasattr(value, "model_dump") and hasattr(value, "model_validate"):
-            return value.model_dump(mode="json")
-        to_json = getattr(cast(type[Any], type(value)), "to_json", None)
+            if not _is_pydantic(kind):
+                return value.model_dump(mode="json")
+            # Nothing that cannot be read back: no computed fields, no aliases that are for writing alone.
+            return value.model_dump(mode="json", round_trip=True, by_alias=not _by_name(kind))
+        to_json = getattr(kind, "to_json", None)
         if callable(to_json):
             return to_json(value)
         if isinstance(value, SimpleNamespace):
             return vars(value)
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+        if hasattr(kind, "__attrs_attrs__"):  # msgspec leaves private attributes out
+            return stored_fields(value)
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+    except TypeError:  # a set, further in, whose members have no order
+        fields = stored_fields(value)
+        if fields is None:
+            raise
+        return fields
 
 
 def _unknown(value: Any) -> Any:
@@ -172,6 +198,19 @@ def _unknown(value: Any) -> Any:
 _encode = json.JSONEncoder(
     default=_represent, allow_nan=False, ensure_ascii=False, separators=(",", ":")
 ).encode
+
+
+def _text_of(value: Any) -> str:
+    try:
+        return _encode(value)
+    except TypeError as error:
+        if not str(error).startswith("keys must be"):
+            raise
+        try:  # keys that are no text, such as UUIDs: msgspec knows how to write them
+            value = msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+        except TypeError:
+            raise error from None
+    return _encode(value)
 
 
 def _find_non_finite(value: Any, path: str, depth: int) -> str | None:
@@ -200,12 +239,35 @@ def _rebuild(value: Any, target_type: Any, converter: DataConverter) -> Any:
         return msgspec.convert(value, target_type, dec_hook=partial(_decode_hook, converter), str_keys=True)
     except SerializationError as error:
         raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
-    except TypeError:  # not a type msgspec can check (a protocol, a type variable, an unusual union)
-        return value
+    except TypeError:  # not a type msgspec can check (a protocol, a type variable, an unusual union or enum)
+        return _rebuild_in_parts(value, target_type, converter)
     except _UnknownClassError:
         return value
     except Exception as error:  # a validation error, or whatever a user's from_json raises
         raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
+
+
+def _rebuild_in_parts(value: Any, target_type: Any, converter: DataConverter) -> Any:
+    try:
+        return in_parts(value, target_type, partial(_part, converter), _encode)
+    except Exception as error:  # an error of a part, or whatever a user's class raises
+        raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
+
+
+def _part(converter: DataConverter, value: Any, target_type: Any) -> Any:
+    return (
+        value if any(target_type is kind for kind in _UNCHECKED) else _rebuild(value, target_type, converter)
+    )
+
+
+def _is_pydantic(kind: type[Any]) -> bool:
+    return hasattr(kind, "__pydantic_validator__")
+
+
+@lru_cache(maxsize=1024)
+def _by_name(model: Any) -> bool:
+    """Return whether a pydantic model can be read by the names of its fields: from pydantic 2.11 on."""
+    return "by_name" in inspect.signature(model.model_validate_json).parameters
 
 
 def _type_name(target_type: Any) -> str:
@@ -227,6 +289,10 @@ def _decode_hook(converter: DataConverter, target_type: Any, value: Any) -> Any:
     validate = getattr(target_type, "model_validate", None)
     try:
         if callable(validate):
+            if _is_pydantic(target_type):
+                # From JSON, not from its values: strict models and encoded bytes are read right only so.
+                names = {"by_alias": True, "by_name": True} if _by_name(target_type) else {}
+                return target_type.model_validate_json(_encode(value), **names)
             return validate(value)
         from_json = getattr(target_type, "from_json", None)
         if callable(from_json):

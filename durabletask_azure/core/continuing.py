@@ -157,13 +157,13 @@ def _history(admission: Admission) -> list[HistoryEvent]:
 
 
 def _failure(admission: Admission) -> FailureDetails | None:
-    """Return what the current execution ended with; a spilled failure that is lost counts as none."""
+    """Return what the current execution ended with, decoded; a spilled failure that is lost counts as none."""
     completed = admission.instance.state.completed
     failure = completed.failure if completed is not None else None
     if isinstance(failure, BlobRef):
         text = admission.loaded.get(failure.name)
-        return None if text is None else _failure_decoder.decode(text)
-    return failure
+        failure = None if text is None else _failure_decoder.decode(text)
+    return None if failure is None else admission.ctx.options.codecs.readable_failure(failure)
 
 
 def _go_on(

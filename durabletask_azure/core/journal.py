@@ -26,9 +26,10 @@ from durabletask_azure.core.codec import DataConverter, JsonDataConverter
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import EventRaisedEvent
 from durabletask_azure.core.middleware import ActivityMiddleware, OrchestrationMiddleware
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.core.retry import RetryPolicy, next_delay
 from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
-from durabletask_azure.errors import OrchestrationStateError
+from durabletask_azure.errors import OrchestrationStateError, PayloadCodecError
 
 __all__ = ["Journal", "RuntimeOptions", "Start", "activity_action", "child_action"]
 
@@ -40,6 +41,8 @@ class RuntimeOptions:
     """What the runtime takes from the worker's settings; it must be the same wherever an execution is replayed."""
 
     codec: DataConverter = field(default_factory=JsonDataConverter)
+    codecs: PayloadCodecs = NO_CODECS
+    """What failures are encoded with; values are by ``codec``."""
     failure_text_bytes_max: int = 16 * 1024
     name_chars_max: int = 250
     instance_id_chars_max: int = 500
@@ -282,6 +285,8 @@ class Journal:
     def keep_event(self, event: EventRaisedEvent, text: str | Exception | None) -> None:
         """Keep an external event for a later wait, or for the next execution."""
         self._arrivals += 1
+        if isinstance(text, str):
+            text = self.options.codecs.decode(text)
         self._buffered.setdefault(event.name.casefold(), deque()).append((self._arrivals, event, text))
 
     def unconsumed_events(self) -> tuple[EventRaisedEvent, ...]:
@@ -304,6 +309,7 @@ class Journal:
         if call is None or call.is_child is not is_child:
             return
         del self._calls[task_id]
+        failure = self.options.codecs.decode_failure(failure)
         retry = call.retry
         if retry is not None:
             try:
@@ -338,6 +344,8 @@ class Journal:
             return
         try:
             value = self.options.codec.deserialize(text, task.expected_type)
+        except PayloadCodecError:  # not for the orchestrator to handle: another worker could read it
+            raise
         except Exception as error:  # shows where the value is awaited
             task.fail("", error)
         else:

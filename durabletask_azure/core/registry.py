@@ -21,6 +21,7 @@ from durabletask_azure.core.definitions import (
 )
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.filters import WorkItemFilters, takes_orchestration, work_item_filters_of
+from durabletask_azure.core.import_path import importable
 from durabletask_azure.core.naming import check_name, check_version, get_name
 from durabletask_azure.core.versioning import VersioningOptions, version_mismatch
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
@@ -105,9 +106,16 @@ class Registry:
         return name
 
     def add_activity(
-        self, target: Any = None, *, name: str | None = None, factory: Callable[[], Any] | None = None
+        self,
+        target: Any = None,
+        *,
+        name: str | None = None,
+        factory: Callable[[], Any] | None = None,
+        process: bool = False,
     ) -> str:
         """Register an activity and return its name; targets as for orchestrators, ``run`` may be called ``execute``.
+
+        With ``process`` it runs in a worker process, which has to find the target by its name.
 
         Raises:
             ConfigurationError: (a ``ValueError``) the name is taken, or there is no target.
@@ -115,6 +123,7 @@ class Registry:
         """
         make, method = _resolve(target, factory, ("run", "execute"), "activity")
         name = _name(name, target, factory, "activity name")
+        found_by = importable(target, f"activity {name!r}") if process else None
         signature, style = _style(method, unbound=make is not None)
         attribute = getattr(method, "__name__", "run") if make is not None else ""
         return self._add_activity(
@@ -124,6 +133,7 @@ class Registry:
                 is_async=_kind(method) == "async",
                 input_type=signature.second if style == 2 else None,
                 output_type=signature.result,
+                process=found_by,
             )
         )
 

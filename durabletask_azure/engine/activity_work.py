@@ -3,13 +3,16 @@
 Nothing user code does gets out of here: every exception, ``SystemExit`` and ``KeyboardInterrupt`` included, and a
 result that cannot be serialised become the failure of this task (B80, B122). Only a cancellation does: whether it was
 the executor's own, or the task has failed of it, the executor knows.
+
+A unit can also be run by another process: its :class:`ActivityRequest` is made into the same unit there, and the
+:class:`ActivityReply` that comes back says what came of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
@@ -30,10 +33,13 @@ from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.errors import ActivityNotRegisteredError, PayloadTooLargeError
 
 __all__ = [
+    "ActivityReply",
+    "ActivityRequest",
     "ActivityWork",
     "describe",
     "describe_briefly",
     "not_registered",
+    "properties_function",
     "stored_ending",
     "task_ended",
     "task_failed",
@@ -42,13 +48,43 @@ __all__ = [
 _BRIEF_BYTES_MAX = 1_000
 
 
+class ActivityRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker process has to run: the function's name there, the task without its input, and the input's text."""
+
+    target: str
+    task: ActivityTask
+    text: str | None
+    delivery_count: int
+
+
+class ActivityReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    result: str | None
+    failure: FailureDetails | None
+
+
+_request_encoder = msgspec.json.Encoder()
+_reply_decoder = msgspec.json.Decoder(ActivityReply)
+
+
 class ActivityWork:
     """A unit of work of an :class:`ActivityExecutor`; when done, ``failure`` is set or ``result`` is the result.
 
-    ``key`` is the caller's name for it.
+    ``key`` is the caller's name for it. With ``is_lost`` there is no result: the process that ran it has died of it.
     """
 
-    __slots__ = ("_definition", "_options", "_task", "_text", "delivery_count", "failure", "key", "result")
+    __slots__ = (
+        "_definition",
+        "_options",
+        "_task",
+        "_text",
+        "delivery_count",
+        "failure",
+        "is_lost",
+        "key",
+        "result",
+    )
 
     def __init__(
         self,
@@ -63,6 +99,7 @@ class ActivityWork:
         self.delivery_count = delivery_count
         self.result: str | None = None
         self.failure: FailureDetails | None = None
+        self.is_lost = False
         self._definition = definition
         self._task = task
         self._text = text
@@ -72,6 +109,33 @@ class ActivityWork:
     def is_async(self) -> bool:
         """Whether the activity is registered as async."""
         return self._definition.is_async
+
+    @property
+    def process_target(self) -> str | None:
+        """The name a worker process finds the activity by, ``None`` if it does not run in one."""
+        return None if self._definition.process is None else self._definition.process.path
+
+    def request(self) -> bytes:
+        """Return what a worker process needs to run it, as an encoded :class:`ActivityRequest`."""
+        assert self._definition.process is not None
+        return _request_encoder.encode(
+            ActivityRequest(
+                target=self._definition.process.path,
+                task=msgspec.structs.replace(self._task, input=None, tags=None),
+                text=self._options.codecs.decode(self._text),
+                delivery_count=self.delivery_count,
+            )
+        )
+
+    def answered(self, reply: bytes) -> None:
+        """Take over what came of it in a worker process, an encoded :class:`ActivityReply`."""
+        answer, codecs = _reply_decoder.decode(reply), self._options.codecs
+        self.result = codecs.encode(answer.result)
+        self.failure = None if answer.failure is None else codecs.encode_failure(answer.failure)
+
+    def lost(self) -> None:
+        """Take note that the worker process died before it answered."""
+        self.is_lost = True
 
     def run(self) -> Awaitable[Any] | None:
         """Run a sync activity; what turns out to be an awaitable is returned for :meth:`run_async`."""
@@ -128,7 +192,20 @@ def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
             msgspec.json.encode(properties)
         except Exception:  # what only describes an error must not hide it
             properties = None
-    return describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+    failure = describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+    return options.codecs.encode_failure(failure)
+
+
+def properties_function(provider: Any) -> Callable[[BaseException], dict[str, Any] | None] | None:
+    """Return what asks a provider of exception properties, ``None`` without one."""
+    if provider is None:
+        return None
+
+    def properties(error: BaseException) -> dict[str, Any] | None:
+        found = provider.get_exception_properties(error) if isinstance(error, Exception) else None
+        return dict(found) if found is not None else None
+
+    return properties
 
 
 def describe_briefly(error: BaseException) -> FailureDetails:

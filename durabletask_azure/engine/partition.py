@@ -217,7 +217,7 @@ class PartitionOwner:
         await self.committer.drain()
         self.committer.give_back(own, [instance])
         failure = describe_failure(error, text_bytes_max=self.settings.failure_text_bytes_max)
-        self.recovery.condemn(instance.instance_id, failure)
+        self.recovery.condemn(instance.instance_id, self.options.codecs.encode_failure(failure))
 
     async def _load(
         self, by_instance: dict[str, list[Item]], work: Work

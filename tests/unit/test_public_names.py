@@ -48,6 +48,8 @@ PACKAGE = {
         "OrchestratorNotRegisteredError",
         "Page",
         "PartitionLostError",
+        "PayloadCodec",
+        "PayloadCodecError",
         "PayloadMissingError",
         "PayloadTooLargeError",
     ),
@@ -63,7 +65,7 @@ PACKAGE = {
     ),
     *("TaskHubClient", "TaskHubError", "TaskHubWorker", "TaskOrchestration", "ThrottledError", "TimerTask"),
     *("VersionFailureStrategy", "VersionMatchStrategy", "VersioningOptions", "WorkItemFilters"),
-    *("WorkerStateError", "__version__", "when_all", "when_any"),
+    *("WorkerProcessError", "WorkerStateError", "__version__", "when_all", "when_any"),
 }
 TASK = {
     *("Activity", "ActivityContext", "CancellableTask", "CompletableTask", "CompositeTask", "FailureDetails"),

@@ -246,12 +246,13 @@ def open_hub(
     """Open a hub as :func:`open_local` does, and return it with its statistics; ``clock`` keeps its time."""
     check_arguments(partitions, synchronous)
     clock = HubClock() if clock is None else clock
+    chosen = Settings() if settings is None else settings
     parts = (
         _open_memory(partitions, clock)
         if path is None
-        else _open_file(Path(path), partitions, synchronous, clock)
+        else _open_file(Path(path), partitions, synchronous, clock, chosen.payload_compress_bytes_min)
     )
-    return LocalHub(parts, Settings() if settings is None else settings)
+    return LocalHub(parts, chosen)
 
 
 def _open_memory(partitions: int | None, clock: HubClock) -> _Parts:
@@ -277,7 +278,9 @@ def _open_memory(partitions: int | None, clock: HubClock) -> _Parts:
     )
 
 
-def _open_file(given: Path, partitions: int | None, synchronous: str, clock: HubClock) -> _Parts:
+def _open_file(
+    given: Path, partitions: int | None, synchronous: str, clock: HubClock, compress_bytes_min: int
+) -> _Parts:
     check_file(given)
     # One hub, one set of locks: by whatever link it was opened, and wherever this process changes its folder to.
     path = Path(os.path.realpath(given))
@@ -302,7 +305,7 @@ def _open_file(given: Path, partitions: int | None, synchronous: str, clock: Hub
                 folder.mkdir(mode=0o700, exist_ok=True)
             locks = FileLocks(folders[0])
             undo.callback(locks.close)
-            payloads = FilePayloads(folders[1], clock)
+            payloads = FilePayloads(folders[1], clock, compress_bytes_min)
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
                 raise ConfigurationError(
