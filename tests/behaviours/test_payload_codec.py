@@ -13,7 +13,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from durabletask_azure import (
     ActivityContext,
     ExceptionPropertiesProvider,
+    NewOrchestration,
     OrchestrationContext,
+    OrchestrationQuery,
     OrchestrationState,
     OrchestrationStatus,
     PayloadCodec,
@@ -22,6 +24,8 @@ from durabletask_azure import (
     TaskFailedError,
     TaskHub,
 )
+from durabletask_azure.history import ExecutionRewoundEvent
+from tests.behaviours.shop import Shop, chain, failed
 from tests.behaviours.stage import Stage
 
 CANARY = "".join(("cana", "ry ", "β"))
@@ -248,3 +252,54 @@ def test_without_its_codec_an_instance_fails_and_names_it_and_others_go_on(open_
         stage.state("is over").get_input()
     stage = open_with(Aes("k1"))
     assert stage.state("is over").get_output() == [CANARY, 0, CANARY]
+
+
+@pytest.mark.parametrize("hub_kind", ["disk"])
+def test_b97_b99_an_instance_with_encoded_values_is_taken_up_again(
+    open_with: OpenWith, tmp_path: Path
+) -> None:
+    async def cleaning(ctx: OrchestrationContext, names: list[str]) -> list[Any]:
+        first = await ctx.call_activity(shop.work, input=names[0])
+        try:
+            return [first, await ctx.call_sub_orchestrator(chain, input=names[1:])]
+        except TaskFailedError:
+            await ctx.call_activity(shop.work, input="clean up")
+            raise
+
+    shop = Shop(CANARY)
+    stage = open_with(Aes("k1"))
+    stage.worker(cleaning, chain, activities=[shop.work])
+    stage.client.schedule_new_orchestration(cleaning, input=["a", CANARY], instance_id="one")
+    failed(stage, "one")
+    shop.broken.clear()
+    stage.client.rewind_orchestration("one", reason=CANARY)
+    # The failure says which call it came from: what was done about it is undone.
+    assert stage.completed("one") == ["A", [CANARY.upper()]]
+    assert shop.calls == {"a": 1, CANARY: 2, "clean up": 1}
+    events = stage.client.get_orchestration_history("one")
+    assert [event.reason for event in events if isinstance(event, ExecutionRewoundEvent)] == [CANARY]
+
+    stage.client.restart_orchestration("one")
+    stage.eventually(lambda: shop.calls["a"] == 2)
+    assert stage.completed("one") == ["A", [CANARY.upper()]]
+    stage.client.reset_orchestration("one", event_index=0, reason=CANARY)
+    stage.eventually(lambda: shop.calls["a"] == 3)
+    assert stage.completed("one") == ["A", [CANARY.upper()]]
+    assert CANARY.encode() not in stored(tmp_path)
+
+
+@pytest.mark.parametrize("hub_kind", ["disk"])
+def test_b129_many_starts_encode_their_inputs_once(open_with: OpenWith, tmp_path: Path) -> None:
+    async def same(ctx: OrchestrationContext, value: str) -> str:
+        return value
+
+    stage = open_with(Aes("k1"))
+    requests = [NewOrchestration(same, CANARY, f"i{number}") for number in range(10)]
+    assert len(stage.client.schedule_new_orchestrations(requests).started) == 10
+    assert CANARY.encode() not in stored(tmp_path)
+    stage.worker(same)
+    assert {stage.completed(f"i{number}") for number in range(10)} == {CANARY}
+    query = OrchestrationQuery(fetch_inputs_and_outputs=True)
+    states = stage.client.get_all_orchestration_states(query)
+    assert [(state.get_input(), state.get_output()) for state in states] == [(CANARY, CANARY)] * 10
+    assert states[0].serialized_output == f'"{CANARY}"'

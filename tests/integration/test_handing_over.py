@@ -38,9 +38,13 @@ async def schedule(ports: HubPorts, *task_ids: str) -> None:
     await ports.activities.send([task(task_id) for task_id in task_ids])
 
 
-async def waiting_for_tasks(ports: HubPorts, count: int = 10) -> asyncio.Task[Sequence[ActivityDelivery]]:
+async def waiting_for_tasks(
+    ports: HubPorts, count: int = 10, names: Sequence[str] | None = None
+) -> asyncio.Task[Sequence[ActivityDelivery]]:
     """Return a receive that has looked, found nothing, and waits to be handed something."""
-    receiving = asyncio.create_task(ports.activities.receive(count, WAIT_S))
+    if names is not None:
+        await ports.activities.prepare_for(names)
+    receiving = asyncio.create_task(ports.activities.receive(count, WAIT_S, names))
     for _ in range(5):
         await asyncio.sleep(0)
     return receiving
@@ -66,6 +70,18 @@ async def test_what_a_receive_has_no_room_for_is_free_for_others_in_order(ports:
 
     assert ids(await receiving) == ["a", "b"]
     assert ids(await ports.activities.receive(10, 0)) == ["c", "d"]
+
+
+async def test_a_receive_of_some_activities_is_handed_those_alone(ports: HubPorts) -> None:
+    ships, packs = [await waiting_for_tasks(ports, 3, [name]) for name in ("ship", "pack")]
+    names = ("ship", "other", "pack")
+    await ports.activities.send([task(f"t{n}", name=names[n % 3]) for n in range(12)])
+
+    assert ids(await ships) == ["t0", "t3", "t6"]
+    assert ids(await packs) == ["t2", "t5", "t8"]
+    # What nobody waited for, and what there was no room for, is free, in order.
+    assert ids(await ports.activities.receive(10, 0, ["other"])) == ["t1", "t4", "t7", "t10"]
+    assert ids(await ports.activities.receive(10, 0)) == ["t9", "t11"]
 
 
 class Unwilling(Places):

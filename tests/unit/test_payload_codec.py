@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import msgspec
 import pytest
 
 from durabletask_azure.core.actions import Failed, ScheduleTask
-from durabletask_azure.core.codec import JsonDataConverter
+from durabletask_azure.core.codec import JsonDataConverter, rebuilt_as_declared
 from durabletask_azure.core.envelope import encoded_by, open_envelope, put_in_envelope
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import EventRaisedEvent, TaskCompletedEvent, TaskFailedEvent
@@ -149,6 +150,15 @@ def test_a_converter_encodes_what_it_writes() -> None:
     assert converter.deserialize(text, list[int]) == [1, 2]
     assert converter.deserialize("[3]") == [3]
     assert converter.serialize(None) is None
+
+
+def test_a_converter_takes_the_annotations_that_the_inner_one_takes() -> None:
+    inner = JsonDataConverter()
+    converter = PayloadCodecs(Turning("k1")).converter(inner)
+    for kind in (date, int):
+        assert converter.can_reconstruct(kind) is inner.can_reconstruct(kind)
+    assert converter.coerce("2026-01-02", date) == date(2026, 1, 2)
+    assert rebuilt_as_declared(converter, converter.serialize(date(2026, 1, 2)), date) == date(2026, 1, 2)
 
 
 def test_an_orchestrator_sees_values_and_failures_as_they_were() -> None:
