@@ -271,7 +271,7 @@ _ALL = (
     Mutant(
         "stale-values-wanted",
         "the lost value of a message for a past execution fails the instance",
-        f"{_ENGINE}.loader:needed_refs",
+        f"{_ENGINE}.partition:needed_refs",
         sabotage.values_of_stale_messages,
         ("settles", "reuse", "duplicates", "crashes"),
         2_000,
