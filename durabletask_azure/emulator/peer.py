@@ -19,6 +19,7 @@ from durabletask_azure.emulator.amqp.events import (
 )
 from durabletask_azure.emulator.amqp.links import IncomingLink, OutgoingLink
 from durabletask_azure.emulator.amqp.types import AmqpError
+from durabletask_azure.emulator.broker.settings import LISTEN, SEND
 from durabletask_azure.emulator.cbs import Access, path_of
 from durabletask_azure.emulator.context import Broker
 from durabletask_azure.emulator.faults import FaultKind, Operation
@@ -59,7 +60,9 @@ class Peer:
         self.dirty = dirty
         self.abort = abort
         self.broker = broker
-        self.access = Access(broker.credentials, broker.clock)
+        self.access = Access(
+            broker.credentials, broker.clock, lambda path: broker.namespace.find(path).settings
+        )
         self.connection = AmqpConnection(
             ConnectionSettings(
                 frame_bytes_max=broker.limits.frame_bytes_max,
@@ -207,7 +210,7 @@ class Peer:
             if path == CBS or path.endswith(MANAGEMENT):
                 self._attach_request(link, path)
             else:
-                self.access.check(address)
+                self.access.check(address, SEND if isinstance(link, IncomingLink) else LISTEN)
                 self._attach_queue(link, path)
         except AmqpError as error:
             self.refuse(link, error)

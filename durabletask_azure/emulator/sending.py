@@ -13,7 +13,6 @@ from durabletask_azure.emulator.broker.queue import Queue
 from durabletask_azure.emulator.context import Client
 from durabletask_azure.emulator.faults import FaultKind, Operation
 
-KILOBYTE: Final = 1024
 BATCH_BYTES: Final = "com.microsoft:max-message-batch-size"
 
 
@@ -37,9 +36,7 @@ class QueueSender:
     def accept(self) -> None:
         """Answer the attach."""
         limits = self._client.broker.limits
-        kilobytes = self._queue.settings.message_kb_max
-        largest = limits.message_bytes_max if kilobytes is None else kilobytes * KILOBYTE
-        self.link.accept({BATCH_BYTES: ULong(min(limits.batch_bytes_max, largest))}, largest)
+        self.link.accept({BATCH_BYTES: ULong(limits.batch_bytes_max)}, limits.message_bytes_max)
 
     def message(self, event: MessageReceived) -> None:
         """Take a message or batch, and answer it."""

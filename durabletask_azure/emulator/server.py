@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from durabletask_azure.emulator.admin.api import AdminApi
+from durabletask_azure.emulator.admin.http import HttpServer
 from durabletask_azure.emulator.amqp.types import AmqpError
 from durabletask_azure.emulator.broker.namespace import Namespace
 from durabletask_azure.emulator.broker.queue import Queue
@@ -64,6 +66,8 @@ class Emulator:
         self.faults = Faults()
         self.port = 0
         self.tls_port = 0
+        self.admin_port = 0
+        self.admin_tls_port = 0
         self._loop = asyncio.get_running_loop()
         self._alarms: dict[Queue, tuple[float, asyncio.TimerHandle]] = {}
         self._protocols: set[_PeerProtocol] = set()
@@ -78,6 +82,16 @@ class Emulator:
         )
         if self._store is not None:
             self._store.load(self.namespace)
+        api = AdminApi(
+            self.namespace,
+            settings.credentials,
+            self.faults,
+            time.time,
+            self.changed,
+            self._status,
+            self.cut_all,
+        )
+        self._admin = HttpServer(api.handle, settings.limits.request_bytes_max)
 
     async def start(self) -> None:
         """Listen."""
@@ -91,6 +105,9 @@ class Emulator:
             )
             self._servers.append(tls)
             self.tls_port = _port(tls)
+        self.admin_port = await self._admin.listen(settings.host, settings.admin_port)
+        if settings.tls is not None:
+            self.admin_tls_port = await self._admin.listen(settings.host, 0, settings.tls)
         self._upkeep = self._loop.call_later(UPKEEP_S, self._look_after)
 
     async def stop(self) -> None:
@@ -106,6 +123,7 @@ class Emulator:
             handle.cancel()
         for protocol in list(self._protocols):
             protocol.abort()
+        await self._admin.stop()
         for server in self._servers:
             await server.wait_closed()
         if self._store is not None:
@@ -115,6 +133,9 @@ class Emulator:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._protocols)
+
+    def _status(self) -> dict[str, object]:
+        return {"connections": self.connections, "queues": len(self.namespace.entries())}
 
     def cut_all(self) -> None:
         """Cut every connection without a word, as a restart does."""

@@ -178,7 +178,9 @@ class Namespace:
     # ------------------------------------------------------------ forwarding
 
     def _forward(self, name: str, content: Content) -> bool:
-        entry = self._entries.get(name.casefold())
+        # The administration API keeps forwarding targets as whole addresses.
+        key = name.casefold().partition("://")[2].partition("/")[2] if "://" in name else name.casefold()
+        entry = self._entries.get(key)
         if entry is None or self._forwards >= FORWARDS_MAX:
             return False
         self._forwards += 1

@@ -30,6 +30,29 @@ class SettingsError(ValueError):
     """A setting Azure would not take; the text names what is allowed."""
 
 
+LISTEN: Final = "Listen"
+SEND: Final = "Send"
+MANAGE: Final = "Manage"
+ALL_RIGHTS: Final = (MANAGE, SEND, LISTEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A shared access policy.
+
+    Attributes:
+        name: its name.
+        key: its key.
+        rights: what it allows, of `ALL_RIGHTS`.
+        secondary_key: another key that is as good, empty for none.
+    """
+
+    name: str
+    key: str = field(repr=False)
+    rights: tuple[str, ...] = ALL_RIGHTS
+    secondary_key: str = field(default="", repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
     """The settings of a queue, with Azure's defaults.
@@ -52,8 +75,7 @@ class QueueSettings:
         partitioned: kept and shown.
         express: kept and shown.
         user_metadata: kept and shown.
-        message_kb_max: the largest message, in kilobytes; None leaves it to the emulator.
-        authorization: the authorization rules as they came, kept and shown.
+        policies: the shared access policies of this queue alone.
     """
 
     name: str
@@ -73,8 +95,7 @@ class QueueSettings:
     partitioned: bool = False
     express: bool = False
     user_metadata: str = ""
-    message_kb_max: int | None = None
-    authorization: str = field(default="", repr=False)
+    policies: tuple[Policy, ...] = ()
 
     def validate(self) -> None:
         """Check every setting.
@@ -99,10 +120,6 @@ class QueueSettings:
             )
         if self.status not in STATUSES:
             raise SettingsError(f"the status is one of {', '.join(STATUSES)}, not {self.status!r}")
-        if self.requires_sessions and self.forward_to:
-            raise SettingsError("a queue that requires sessions cannot forward its messages")
-        if self.forward_to and self.forward_to.casefold() == self.name.casefold():
-            raise SettingsError("a queue cannot forward to itself")
 
 
 def _between(what: str, value: float, low: float, high: float, unit: str) -> None:
