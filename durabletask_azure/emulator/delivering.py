@@ -32,7 +32,8 @@ def encode_message(message: Message, lock: Lock | None) -> bytes:
         own.append(annotation_time(SCHEDULED_FOR, message.scheduled_at))
     if lock is not None:
         own.append(annotation_time("x-opt-locked-until", lock.expires_at))
-    return build_delivery(message.content, message.delivery_count, own)
+    token = None if lock is None else lock.token
+    return build_delivery(message.content, message.delivery_count, own, token)
 
 
 def ticks(seconds: float) -> int:

@@ -19,7 +19,7 @@ from durabletask_azure.emulator.amqp.performatives import (
     Flow,
     Transfer,
 )
-from durabletask_azure.emulator.amqp.states import encode_error
+from durabletask_azure.emulator.amqp.states import encode_error, encode_rejected
 from durabletask_azure.emulator.amqp.types import (
     AmqpError,
     Described,
@@ -149,6 +149,8 @@ class IncomingLink(_Link):
     def transfer(self, transfer: Transfer, payload: bytes) -> tuple[Transfer, bytes] | None:
         """Take a transfer; return the first transfer of its message and the whole payload once it is complete.
 
+        A message that is too large is refused here, as Azure does: the link lives on.
+
         Raises:
             AmqpError: the link's limits are broken.
         """
@@ -159,24 +161,27 @@ class IncomingLink(_Link):
         if transfer.aborted:
             self._clear()
             return None
-        if transfer.more or self._parts:
+        self._parts_bytes += len(payload)
+        if self._parts_bytes > self._max_bytes:
+            # Said at the end of the message; until then nothing of it is kept.
+            self._parts = []
+        elif transfer.more or self._parts:
             self._parts.append(payload)
-            self._parts_bytes += len(payload)
-            if self._parts_bytes > self._max_bytes:
-                self._clear()
-                raise _too_large(self._max_bytes)
-            if transfer.more:
-                return None
+        if transfer.more:
+            return None
+        too_large = self._parts_bytes > self._max_bytes
+        if self._parts:
             payload = b"".join(self._parts)
-        elif len(payload) > self._max_bytes:
-            self._clear()
-            raise _too_large(self._max_bytes)
         first = self._first
         self._clear()
         self._delivery_count = (self._delivery_count + 1) & UINT_MAX
         self._credit -= 1
         if self._credit < INCOMING_CREDIT // 2:
             self._grant()
+        if too_large:
+            if first.delivery_id is not None and not (first.settled or transfer.settled):
+                self.settle(first.delivery_id, encode_rejected(_too_large(self._max_bytes)))
+            return None
         return first, payload
 
     def _clear(self) -> None:

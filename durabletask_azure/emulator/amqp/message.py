@@ -227,13 +227,16 @@ def application_properties(content: Content) -> dict[str, Value]:
     return {}
 
 
-def build_delivery(content: Content, delivery_count: int, own: list[tuple[bytes, bytes]]) -> bytes:
+def build_delivery(
+    content: Content, delivery_count: int, own: list[tuple[bytes, bytes]], lock_token: bytes | None
+) -> bytes:
     """Put a message together for a receiver.
 
     Args:
         content: what the sender made.
         delivery_count: how often it was delivered before.
         own: the broker's annotations, keys and values encoded.
+        lock_token: the token of the lock on it, as it stands in the delivery tag.
     """
     header: list[Value] = [
         content.durable,
@@ -246,6 +249,12 @@ def build_delivery(content: Content, delivery_count: int, own: list[tuple[bytes,
     return (
         encode_composite(HEADER, header) + encode_section(ANNOTATIONS, encode_map(annotations)) + content.bare
     )
+
+
+# The delivery annotation `x-opt-lock-token`, up to the 16 bytes of the token.
+_LOCK_TOKEN: Final = (
+    encode_section(DELIVERY_ANNOTATIONS, b"\xc1\x24\x02") + encode(Symbol("x-opt-lock-token")) + b"\x98"
+)
 
 
 @cache

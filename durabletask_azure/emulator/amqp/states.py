@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from durabletask_azure.emulator.amqp.encode import encode_composite
+from durabletask_azure.emulator.amqp.encode import NULL, encode, encode_composite, encode_list, encode_section
 from durabletask_azure.emulator.amqp.types import (
     AmqpError,
     Described,
@@ -35,8 +35,9 @@ STATE_RELEASED: Final = Encoded(encode_composite(RELEASED, []))
 
 
 def encode_error(error: AmqpError) -> Encoded:
-    """Encode an error."""
-    return Encoded(encode_composite(_ERROR, [Symbol(error.condition), error.description or None]))
+    """Encode an error with all three fields: the SDK's sender looks at the third without asking whether it is there."""
+    fields = (encode(Symbol(error.condition)), encode(error.description or None), NULL)
+    return Encoded(encode_section(_ERROR, encode_list(fields)))
 
 
 def encode_rejected(error: AmqpError | None = None) -> Encoded:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from durabletask_azure.emulator.amqp.message import Content
-from durabletask_azure.emulator.amqp.types import AmqpError
 from durabletask_azure.emulator.broker.journal import Journal
 
 if TYPE_CHECKING:
@@ -38,11 +37,3 @@ class Surroundings:
     alarm: Callable[[Queue, float], None]
     forward: Callable[[str, Content], bool]
     token_prefix: Callable[[], bytes]
-
-
-def session_lock_lost(session_id: str) -> AmqpError:
-    """Return the error for a session whose lock has ended."""
-    return AmqpError(
-        "com.microsoft:session-lock-lost",
-        f"The session lock has expired on the MessageSession '{session_id}'. Accept a new MessageSession.",
-    )

@@ -12,7 +12,7 @@ from typing import Final
 
 from durabletask_azure.emulator.amqp.message import Content, change_properties
 from durabletask_azure.emulator.amqp.types import AmqpError, Value
-from durabletask_azure.emulator.broker.around import Surroundings, Usage, session_lock_lost
+from durabletask_azure.emulator.broker.around import Surroundings, Usage
 from durabletask_azure.emulator.broker.sessions import Session, Sessions
 from durabletask_azure.emulator.broker.settings import (
     DISABLED,
@@ -35,9 +35,6 @@ from durabletask_azure.emulator.broker.store import (
 MEGABYTE: Final = 1_048_576
 REASON: Final = "DeadLetterReason"
 DESCRIPTION: Final = "DeadLetterErrorDescription"
-NO_SESSION_ID: Final = (
-    "The SessionId was not set on a message, and it cannot be sent to an entity that requires sessions."
-)
 
 
 class Queue:
@@ -94,8 +91,7 @@ class Queue:
         sessions: dict[Session, None] = {}
         for content in contents:
             if self._is_duplicate(content, now):
-                self.last_seq += 1
-                numbers.append(self.last_seq)
+                numbers.append(self._next_seq())
             elif content.scheduled_ms is not None and content.scheduled_ms / 1000 > now:
                 numbers.append(self._schedule(content, now))
             elif self.settings.forward_to and self.around.forward(self.settings.forward_to, content):
@@ -119,13 +115,9 @@ class Queue:
         for content in contents:
             size += content.size
             if self.settings.requires_sessions and content.session_id is None:
-                raise AmqpError("amqp:not-allowed", NO_SESSION_ID)
+                raise no_session_id()
         if self.usage.size_bytes + size > self.settings.size_mb_max * MEGABYTE:
-            raise AmqpError(
-                "amqp:resource-limit-exceeded",
-                f"The maximum entity size has been reached or exceeded for Queue: '{self.path}'. Size of entity in"
-                f" bytes: {self.usage.size_bytes}, max entity size in bytes: {self.settings.size_mb_max * MEGABYTE}.",
-            )
+            raise queue_full(self.path, self.usage.size_bytes, self.settings.size_mb_max * MEGABYTE)
 
     def _is_duplicate(self, content: Content, now: float) -> bool:
         if not self.settings.detects_duplicates or not content.message_id:
@@ -138,13 +130,15 @@ class Queue:
         self.around.alarm(self, until)
         return False
 
-    def _number(self) -> int:
+    def _next_seq(self) -> int:
         self.last_seq += 1
         return self.last_seq
 
     def _append(self, content: Content, now: float) -> Message:
         """Put a message at the end, active."""
-        message = Message(self._number(), content, now, expires_at=self._expiry(content, now))
+        message = Message(self._next_seq(), content, now, expires_at=self._expiry(content, now))
+        if content.scheduled_ms is not None:
+            message.scheduled_at = content.scheduled_ms / 1000
         self._add(message)
         self.around.journal.put(self.path, message)
         return message
@@ -157,7 +151,7 @@ class Queue:
 
     def _schedule(self, content: Content, now: float) -> int:
         assert content.scheduled_ms is not None
-        message = Message(self._number(), content, now, state=MessageState.SCHEDULED)
+        message = Message(self._next_seq(), content, now, state=MessageState.SCHEDULED)
         message.scheduled_at = content.scheduled_ms / 1000
         self._add(message)
         self.around.journal.put(self.path, message)
@@ -218,7 +212,7 @@ class Queue:
             self.serve()
 
     def leave(self, receiver: Receiver) -> None:
-        """Let a receiver go. Its session is free at once; locks on single messages last their time."""
+        """Let a receiver go. Its session is free at once; locks on single messages last."""
         self._waiting.pop(receiver, None)
         self.sessions.leave(receiver)
         session = self.sessions.of(receiver)
@@ -371,7 +365,7 @@ class Queue:
     def take_dead_letter(self, message: Message, content: Content) -> None:
         """Take a message of the queue this is the sub-queue of."""
         dead = Message(
-            self._number(),
+            self._next_seq(),
             content,
             message.enqueued_at,
             enqueued_seq=message.enqueued_seq or message.seq,
@@ -407,7 +401,8 @@ class Queue:
             holder = session.holder
             self.release_session(session, counted=True)
             if holder is not None:
-                holder.ended(session_lock_lost(session.session_id))
+                self.sessions.lose(holder, session.session_id, now)
+        self.sessions.end_lost(now)
         self._expire_due(self._expiring.take(now))
         self.sessions.end_waits(now)
         if gone := self.duplicates.forget(now):
@@ -432,8 +427,7 @@ class Queue:
         self.remove(message)
         if self.settings.forward_to and self.around.forward(self.settings.forward_to, message.content):
             return
-        active = self._append(message.content, now)
-        active.scheduled_at = message.scheduled_at
+        self._append(message.content, now)
         if self.settings.requires_sessions:
             self.serve_session(self.sessions.get(message.content.session_id or ""))
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from durabletask_azure.emulator.amqp.types import AmqpError
+from durabletask_azure.emulator.broker.errors import session_lock_lost
 from durabletask_azure.emulator.broker.store import NEVER, Lane, Lock, Message, Receiver
+
+# The lock of a session ends to the moment, but its link is detached a little later: a receiver that waits as long as
+# the lock lasts then ends its wait in peace, which the SDK's test `..._receive_handler_receiveanddelete` asks for.
+LOST_DETACH_S: Final = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +52,7 @@ class Sessions:
         self._free: dict[Session, None] = {}
         self._held: dict[Receiver, Session] = {}
         self._waiting: dict[Receiver, float] = {}
+        self._lost: dict[Receiver, tuple[float, str]] = {}
 
     def get(self, session_id: str) -> Session:
         """Return a session, new if it must be."""
@@ -68,7 +75,7 @@ class Sessions:
 
     def holders(self) -> list[Receiver]:
         """Return the receivers that hold a session or wait for one."""
-        return [*self._held, *self._waiting]
+        return [*self._held, *self._waiting, *self._lost]
 
     def drop_if_empty(self, session: Session) -> None:
         """Forget a session that has nothing: no message, no state, no holder."""
@@ -135,6 +142,17 @@ class Sessions:
     def leave(self, receiver: Receiver) -> None:
         """Take a receiver out of the line."""
         self._waiting.pop(receiver, None)
+        self._lost.pop(receiver, None)
+
+    def lose(self, receiver: Receiver, session_id: str, now: float) -> None:
+        """Note that a receiver's session has been taken from it, which its link hears a moment later."""
+        self._lost[receiver] = (now + LOST_DETACH_S, session_id)
+
+    def end_lost(self, now: float) -> None:
+        """Send away the receivers that have lost their session."""
+        for receiver in [receiver for receiver, (due, _) in self._lost.items() if due <= now]:
+            _, session_id = self._lost.pop(receiver)
+            receiver.ended(session_lock_lost(session_id))
 
     def end_waits(self, now: float) -> None:
         """Refuse those who have waited long enough."""
@@ -149,4 +167,5 @@ class Sessions:
     def next_due(self) -> float:
         """When the next session lock or wait ends."""
         due = min((session.locked_until for session in self._held.values()), default=NEVER)
+        due = min(due, min((due for due, _ in self._lost.values()), default=NEVER))
         return min(due, min(self._waiting.values(), default=NEVER))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from durabletask_azure.emulator.amqp.types import AmqpError, Value
-from durabletask_azure.emulator.broker.around import session_lock_lost
+from durabletask_azure.emulator.broker.errors import session_lock_lost
 from durabletask_azure.emulator.broker.queue import Queue
 from durabletask_azure.emulator.broker.store import Lock, MessageState
 

@@ -49,7 +49,9 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[name] = str(bundle)
     certifi.where = lambda: str(bundle)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(f"*{SUFFIX}").configure_cert(tls)
+    certificate = authority.issue_cert(f"*{SUFFIX}")
+    with certificate.private_key_and_cert_chain_pem.tempfile() as chain:
+        tls.load_cert_chain(chain)
     policies = {POLICY: Policy(POLICY, KEY)}
     emulator = RunningEmulator(
         ServerSettings(

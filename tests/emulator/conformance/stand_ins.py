@@ -274,7 +274,9 @@ def install(world: World) -> None:
     preparers = Preparers(world)
     tools: dict[str, Any] = {
         "AzureMgmtRecordedTestCase": type("AzureMgmtRecordedTestCase", (), {}),
-        "AzureRecordedTestCase": type("AzureRecordedTestCase", (), {}),
+        "AzureRecordedTestCase": type(
+            "AzureRecordedTestCase", (), {"await_prepared_test": staticmethod(same)}
+        ),
         "CachedResourceGroupPreparer": preparers.resource_group,
         "get_credential": get_credential,
         "recorded_by_proxy": same,
@@ -299,6 +301,8 @@ def install(world: World) -> None:
     names["ServiceBusNamespaceAuthorizationRulePreparer"] = preparers.namespace_policy
     names["ServiceBusQueueAuthorizationRulePreparer"] = preparers.queue_policy
     module("servicebus_preparer", names)
+    errors = {name: type(name, (Exception,), {}) for name in ("AzureHttpError", "AzureConflictHttpError")}
+    module("azure.common", dict(errors))
     # One test module takes an enumeration from a management package that needs an account.
     rights = types.SimpleNamespace(listen="Listen", send="Send", manage="Manage")
     for name in ("azure.mgmt", "azure.mgmt.servicebus"):
