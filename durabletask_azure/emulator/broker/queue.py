@@ -13,6 +13,7 @@ from typing import Final
 from durabletask_azure.emulator.amqp.message import Content, change_properties
 from durabletask_azure.emulator.amqp.types import AmqpError, Value
 from durabletask_azure.emulator.broker.around import Surroundings, Usage
+from durabletask_azure.emulator.broker.errors import no_session_id, queue_full
 from durabletask_azure.emulator.broker.sessions import Session, Sessions
 from durabletask_azure.emulator.broker.settings import (
     DISABLED,
