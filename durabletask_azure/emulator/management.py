@@ -30,6 +30,7 @@ from durabletask_azure.emulator.limits import Limits
 
 PEEK_BYTES_MAX: Final = 1_048_576
 # A listing of sessions without a filter asks for those updated after the end of time (the SDK's `_session_browser.py`).
+SKIP_MAX: Final = 2**30
 ALL_SESSIONS_MS: Final = 253_402_300_800_000
 _STATUS: Final = {
     "com.microsoft:message-lock-lost": 410,
@@ -237,7 +238,7 @@ def _list_sessions(operation: Operation) -> Body | None:
             "amqp:not-allowed", f"the queue {operation.queue.path} does not have sessions to list"
         )
     after = whole(operation.field("last-updated-time"), ALL_SESSIONS_MS)
-    skip = whole(operation.field("skip"))
+    skip = min(max(whole(operation.field("skip")), 0), SKIP_MAX)
     ids = browse.list_sessions(
         operation.queue,
         None if after >= ALL_SESSIONS_MS else after / 1000,

@@ -59,9 +59,11 @@ class QueueReceiver:
             return
         wanted = self.link.filters[SESSION_FILTER]
         wanted = wanted.value if isinstance(wanted, Described) else wanted
+        if wanted is not None and not isinstance(wanted, str):
+            raise AmqpError("amqp:invalid-field", "a session id is a string")
         wait_ms = whole(self.link.properties.get(ACCEPT_TIMEOUT))
         wait_s = wait_ms / 1000 if wait_ms > 0 else self._client.broker.limits.session_wait_s
-        accepting.accept_session(self._queue, self, text(wanted) if wanted is not None else None, wait_s)
+        accepting.accept_session(self._queue, self, wanted, wait_s)
 
     def gone(self) -> None:
         """The link is detached."""

@@ -227,8 +227,14 @@ class _PeerProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on."""
-        if not self.peer.closed:
+        if self.peer.closed:
+            return
+        try:
             self.peer.receive(data)
+        except Exception:
+            # A bug of ours ends the connection that met it, and no other.
+            logger.exception("%s: an error of the emulator itself", self.peer.name)
+            self.peer.fail(AmqpError("amqp:internal-error", "an error of the emulator itself; see its log"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""

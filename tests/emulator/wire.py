@@ -80,9 +80,14 @@ def credit(handle: int, amount: int, *, delivery_count: int = 0, drain: bool = F
 
 
 def transfer(handle: int, delivery_id: int, body: str = "body") -> bytes:
+    """Build a transfer of a message with a body."""
+    return transfer_of(handle, delivery_id, message(body))
+
+
+def transfer_of(handle: int, delivery_id: int, payload: bytes) -> bytes:
     """Build a transfer of a message."""
     tag = delivery_id.to_bytes(4, "big")
-    return frame(TRANSFER, UInt(handle), UInt(delivery_id), tag, UInt(0), False, False, payload=message(body))
+    return frame(TRANSFER, UInt(handle), UInt(delivery_id), tag, UInt(0), False, False, payload=payload)
 
 
 def settled(delivery_id: int, state: Encoded = ACCEPTED) -> bytes:
@@ -133,9 +138,21 @@ class Bench:
             lambda seconds, callback: self.later.append((seconds, callback)),
         )
         self.aborted = 0
+        self.fill()
+
+    def fill(self) -> None:
+        """Make the queues `q` and `other`, and `s` with sessions."""
         for name in ("q", "other"):
             self.world.namespace.create(QueueSettings(name))
         self.world.namespace.create(QueueSettings("s", requires_sessions=True))
+
+    def empty(self) -> None:
+        """Make the queues anew."""
+        for name in ("q", "other", "s"):
+            self.world.namespace.delete(name)
+        self.world.forget()
+        self.later.clear()
+        self.fill()
 
     def connect(self, data: bytes = b"") -> Peer:
         """Connect a client, and let it send bytes."""

@@ -124,6 +124,10 @@ class World:
     def _alarm(self, queue: Queue, due: float) -> None:
         self._due[queue] = min(due, self._due.get(queue, due))
 
+    def forget(self) -> None:
+        """Forget what is due, of queues that are gone."""
+        self._due.clear()
+
     def queue(self, name: str = "q", **settings: object) -> Queue:
         """Create a queue."""
         return self.namespace.create(QueueSettings(name, **settings)).queue  # pyright: ignore[reportArgumentType]

@@ -104,6 +104,11 @@ def _variable(small: int, data: bytes) -> bytes:
     return bytes((small, size)) + data if size <= 255 else bytes((small + 0x10,)) + _U32(size) + data
 
 
+def _integer(value: int) -> bytes:
+    # What was read from an unsigned long does not fit a signed one.
+    return b"\x81" + _I64(value) if value < 2**63 else b"\x80" + _U64(value)
+
+
 def _uint(value: int) -> bytes:
     if value == 0:
         return b"\x43"
@@ -159,7 +164,7 @@ def _array(value: Array) -> bytes:
 _ENCODERS: Final[dict[type, Callable[[Any], bytes]]] = {
     type(None): lambda _: NULL,
     bool: _boolean,
-    int: lambda value: b"\x81" + _I64(value),
+    int: _integer,
     Int: lambda value: b"\x71" + _I32(value),
     UByte: lambda value: bytes((0x50, value)),
     UShort: lambda value: b"\x60" + _U16(value),

@@ -6,6 +6,7 @@ message) and the annotations key by key, still encoded, so that nothing changes 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Final
@@ -54,6 +55,9 @@ _BROKERS_OWN: Final = frozenset(
     }
 )
 _MESSAGE_ID, _GROUP_ID = 0, 10
+UINT_MAX: Final = 2**32 - 1
+# The end of the year 9999, in milliseconds since 1970: the last time .NET knows.
+SCHEDULED_MS_MAX: Final = 253_402_300_799_999
 
 
 @dataclass(slots=True)
@@ -140,8 +144,16 @@ def _read_header(content: Content, value: Value) -> None:
     fields = [*value, None, None, None] if isinstance(value, list) else [None, None, None]
     durable, priority, ttl = fields[:3]
     content.durable = durable if isinstance(durable, bool) else None
-    content.priority = priority if isinstance(priority, int) else None
-    content.ttl_ms = ttl if isinstance(ttl, int) else None
+    content.priority = _within(priority, "priority", 255)
+    content.ttl_ms = _within(ttl, "time to live", UINT_MAX)
+
+
+def _within(value: Value, what: str, most: int) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int) or not 0 <= value <= most:
+        raise DecodeError(f"the {what} of a message is 0 to {most}")
+    return int(value)
 
 
 def _read_properties(content: Content, value: Value) -> None:
@@ -172,8 +184,8 @@ def _read_annotations(content: Content, payload: bytes, start: int) -> None:
             content.annotations.append((payload[at:key_end], payload[key_end:value_end]))
         at = value_end
     scheduled = value.get(SCHEDULED_FOR)
-    if isinstance(scheduled, int):
-        content.scheduled_ms = scheduled
+    if scheduled is not None:
+        content.scheduled_ms = _within(scheduled, SCHEDULED_FOR, SCHEDULED_MS_MAX)
     partition_key = value.get(PARTITION_KEY)
     if isinstance(partition_key, str):
         content.partition_key = partition_key
@@ -196,7 +208,11 @@ def batch_parts(payload: bytes) -> list[bytes]:
 
 
 def change_properties(content: Content, changes: dict[str, Value]) -> Content:
-    """Return the message with some application properties set; the others keep their encoding."""
+    """Return the message with some application properties set; the others keep their encoding.
+
+    Raises:
+        AmqpError: a value cannot be one.
+    """
     bare = content.bare
     kept: list[bytes] = []
     before, after = b"", bare
@@ -214,7 +230,10 @@ def change_properties(content: Content, changes: dict[str, Value]) -> Content:
                     kept += [bare[at:key_end], bare[key_end:value_end]]
                 at = value_end
         begin = end
-    kept += [encode(part) for pair in changes.items() for part in pair]
+    try:
+        kept += [encode(part) for pair in changes.items() for part in pair]
+    except (TypeError, struct.error) as error:
+        raise AmqpError("amqp:not-allowed", f"a property cannot be kept: {error}") from error
     section = encode_section(APPLICATION_PROPERTIES, encode_map(kept))
     return replace(content, bare=before + section + after)
 
@@ -246,8 +265,12 @@ def build_delivery(
         UInt(delivery_count),
     ]
     annotations = [part for pair in (*own, *content.annotations) for part in pair]
+    locked = b"" if lock_token is None else _LOCK_TOKEN + UUID(bytes_le=lock_token).bytes
     return (
-        encode_composite(HEADER, header) + encode_section(ANNOTATIONS, encode_map(annotations)) + content.bare
+        encode_composite(HEADER, header)
+        + locked
+        + encode_section(ANNOTATIONS, encode_map(annotations))
+        + content.bare
     )
 
 

@@ -13,6 +13,7 @@ from durabletask_azure.emulator.amqp.decode import decode
 from durabletask_azure.emulator.amqp.types import DecodeError, Described, Value
 
 UINT_MAX: Final = 2**32 - 1
+ULONG_MAX: Final = 2**64 - 1
 RECEIVER: Final = True
 SENDER: Final = False
 
@@ -229,7 +230,9 @@ def decode_performative(body: bytes) -> tuple[Performative, int]:
     for (name, wanted), item in zip(specification, values, strict=False):
         if item is None:
             continue
-        if wanted is not object and not _is(item, wanted):
+        if wanted is not object and not _is(
+            item, wanted, ULONG_MAX if name == "max_message_size" else UINT_MAX
+        ):
             raise DecodeError(f"{name} of {kind.__name__} has the wrong type")
         given[name] = item
     try:
@@ -238,7 +241,7 @@ def decode_performative(body: bytes) -> tuple[Performative, int]:
         raise DecodeError(f"{kind.__name__} lacks a field") from error
 
 
-def _is(item: Value, wanted: type) -> bool:
+def _is(item: Value, wanted: type, most: int) -> bool:
     if wanted is int:
-        return type(item) is int and item >= 0
+        return type(item) is int and 0 <= item <= most
     return isinstance(item, wanted)

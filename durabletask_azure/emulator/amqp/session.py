@@ -112,6 +112,8 @@ class Session:
         """Take an attach."""
         if attach.handle in self._links_in:
             raise AmqpError("amqp:session:handle-in-use", f"handle {attach.handle} is in use")
+        if (attach.snd_settle_mode or 0) > 2 or (attach.rcv_settle_mode or 0) > 1:
+            raise AmqpError("amqp:invalid-field", "there is no such settle mode")
         if attach.handle > HANDLE_MAX or len(self._links_in) > HANDLE_MAX:
             raise AmqpError("amqp:resource-limit-exceeded", f"a session has at most {HANDLE_MAX + 1} links")
         self._detaching.discard(attach.handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from durabletask_azure.emulator.amqp.message import change_properties
 from durabletask_azure.emulator.amqp.types import AmqpError, Value
 from durabletask_azure.emulator.broker.errors import session_lock_lost
 from durabletask_azure.emulator.broker.queue import Queue
@@ -74,6 +75,8 @@ def dead_letter(
         AmqpError: the lock has ended.
     """
     lock = find_lock(queue, token)
+    # A property that cannot be kept is found before anything is done.
+    change_properties(lock.message.content, changes)
     queue.locks.release(lock)
     queue.move_to_dead_letters(lock.message, reason, description, changes)
 

@@ -92,6 +92,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         reason = book["excluded"].get(exact) or book["excluded"].get(name)
         if reason:
             item.add_marker(pytest.mark.skip(reason=f"excluded: {reason}"))
+        elif name in book["broken"]:
+            item.add_marker(pytest.mark.skip(reason=f"broken: {book['broken'][name]}"))
         kept.append(item)
     items[:] = kept
 
@@ -102,9 +104,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> Generator[None] | None:
     stats = terminalreporter.stats
     skipped = stats.get("skipped", [])
     excluded = [report for report in skipped if "excluded: " in str(report.longrepr)]
+    broken = [report for report in skipped if "broken: " in str(report.longrepr)]
     passed, failed = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
     terminalreporter.write_line(
         f"conformance: run {passed + failed}, passed {passed}, failed {failed}, excluded {len(excluded)},"
-        f" skipped by the SDK itself {len(skipped) - len(excluded)}"
+        f" broken against any broker {len(broken)},"
+        f" skipped by the SDK itself {len(skipped) - len(excluded) - len(broken)}"
     )
     return None
