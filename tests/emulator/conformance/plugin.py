@@ -11,7 +11,6 @@ import socket
 import ssl
 import tempfile
 import tomllib
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,16 +98,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: Any) -> Generator[None] | None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print how many tests ran, passed and are excluded."""
     stats = terminalreporter.stats
     skipped = stats.get("skipped", [])
     excluded = [report for report in skipped if "excluded: " in str(report.longrepr)]
     broken = [report for report in skipped if "broken: " in str(report.longrepr)]
-    passed, failed = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
+    # The SDK marks some tests as failing now and then; one that passes anyway has passed.
+    passed = len(stats.get("passed", [])) + len(stats.get("xpassed", []))
+    failed = len(stats.get("failed", [])) + len(stats.get("error", []))
     terminalreporter.write_line(
-        f"conformance: run {passed + failed}, passed {passed}, failed {failed}, excluded {len(excluded)},"
+        f"conformance: run {passed + failed}, passed {passed}, failed {failed},"
+        f" failed as the SDK expects {len(stats.get('xfailed', []))}, excluded {len(excluded)},"
         f" broken against any broker {len(broken)},"
         f" skipped by the SDK itself {len(skipped) - len(excluded) - len(broken)}"
     )
-    return None
