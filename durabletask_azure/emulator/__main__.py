@@ -119,9 +119,9 @@ async def _run(settings: ServerSettings, queues: list[QueueSettings]) -> None:
     emulator.changed()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    if sys.platform != "win32":
         # Windows has no signal handlers in loops; Ctrl-C ends `asyncio.run` there.
-        with contextlib.suppress(NotImplementedError):
+        for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping.set)
     print(f"AMQP on {settings.host}:{emulator.port}", flush=True)
     if settings.tls is not None:

@@ -15,7 +15,8 @@ class Limits:
         connections_max: connections at once.
         frame_bytes_max: the largest frame taken.
         idle_timeout_s: a connection that sends nothing for so long is closed.
-        unused_timeout_s: a connection without a link is closed after so long.
+        never_used_timeout_s: a connection that never had a link is closed after so long.
+        unused_timeout_s: a connection without a link any more is closed after so long.
         link_idle_timeout_s: a link nothing happens on is detached after so long.
         session_wait_s: how long a receiver waits for a session if it does not say.
         output_bytes_max: bytes waiting for a peer before it is not read any more.
@@ -29,6 +30,7 @@ class Limits:
     connections_max: int = 5000
     frame_bytes_max: int = 65_536
     idle_timeout_s: float = 240.0
+    never_used_timeout_s: float = 60.0
     unused_timeout_s: float = 300.0
     link_idle_timeout_s: float = 600.0
     session_wait_s: float = 65.0

@@ -115,13 +115,16 @@ class Peer:
         elif self._incoming or self._outgoing:
             self.linked_at = now
             self._end_links(now)
-        elif now - self.linked_at > limits.unused_timeout_s:
-            self.fail(
-                AmqpError(
-                    "amqp:connection:forced",
-                    f"The connection was inactive for more than the allowed {limits.unused_timeout_s:g} seconds.",
+        else:
+            never = self.linked_at == self.opened_at
+            allowed = limits.never_used_timeout_s if never else limits.unused_timeout_s
+            if now - self.linked_at > allowed:
+                self.fail(
+                    AmqpError(
+                        "amqp:connection:forced",
+                        f"The connection did not have any active links in the past {allowed:g} seconds.",
+                    )
                 )
-            )
         timeout = connection.remote_idle_timeout_s
         if timeout and now - self.last_sent > timeout / 2:
             connection.keep_alive()

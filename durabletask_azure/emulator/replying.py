@@ -114,13 +114,15 @@ class ManagementRequests:
         except AmqpError as error:
             self._link.settle(event.delivery_id, encode_rejected(error))
             return
-        if not event.settled:
-            self._link.settle(event.delivery_id, STATE_ACCEPTED)
         fault = self._client.broker.faults.take(Operation.MANAGE, self._queue.path)
         if fault is None:
             self.answer(request)
         else:
             self._answer_wrongly(request, fault)
+        # The answer goes first: the SDK's threads take frames from one another, and the one left over wakes the next of
+        # them, which would else wait for its socket's timeout.
+        if not event.settled and self._link.attached:
+            self._link.settle(event.delivery_id, STATE_ACCEPTED)
 
     def answer(self, request: Request) -> None:
         """Do what a request asks, and answer it."""

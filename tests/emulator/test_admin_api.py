@@ -30,7 +30,8 @@ class PlainTransport(RequestsTransport):
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
         request.url = request.url.replace("https://", "http://", 1)
-        return super().send(request, *args, **options)  # pyright: ignore[reportUnknownMemberType]
+        base: Any = super()
+        return base.send(request, *args, **options)
 
 
 @pytest.fixture

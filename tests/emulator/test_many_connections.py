@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import pytest
 
+from durabletask_azure.emulator.amqp.links import INCOMING_CREDIT
 from durabletask_azure.emulator.broker.settings import QueueSettings
 from durabletask_azure.emulator.limits import Limits
 from durabletask_azure.emulator.server import Emulator, ServerSettings
 from tests.emulator.wire import (
     CLOSE,
+    END,
     RECEIVES,
     Bench,
     answers,
@@ -108,15 +110,22 @@ def test_a_silent_connection_is_closed() -> None:
     assert peer.closed
 
 
-def test_a_connection_without_links_is_closed_and_one_with_links_is_not() -> None:
+def test_a_connection_without_links_is_closed_soon_and_one_that_had_some_later() -> None:
     bench = Bench()
-    unused, used = bench.connect(), bench.connect(before_signing_in())
-    for _ in range(10):
-        bench.world.now += bench.broker.limits.unused_timeout_s / 5
-        for peer in (unused, used):
+    limits = bench.broker.limits
+    unused, ended, used = bench.connect(), bench.sign_in(), bench.sign_in()
+    answers(ended, frame(END))
+    closed: list[tuple[bool, bool, bool]] = []
+    for seconds in (limits.never_used_timeout_s - 1, 2, limits.unused_timeout_s):
+        bench.world.now += seconds
+        for peer in (unused, ended, used):
             peer.last_heard = bench.world.now
-            peer.upkeep(bench.world.now)
-    assert (unused.closed, used.closed) == (True, False)
+            if peer is ended and not closed:
+                peer.linked_at = bench.world.now
+            if not peer.closed:
+                peer.upkeep(bench.world.now)
+        closed.append((unused.closed, ended.closed, used.closed))
+    assert closed == [(False, False, False), (True, False, False), (True, True, False)]
 
 
 def test_an_idle_link_is_detached_with_the_reason() -> None:
@@ -131,12 +140,16 @@ def test_an_idle_link_is_detached_with_the_reason() -> None:
     assert condition(detach[2]) == "amqp:link:detach-forced"
 
 
-def test_messages_without_credit_end_the_link() -> None:
+def test_a_message_without_credit_ends_the_connection() -> None:
     bench = Bench()
     peer = bench.sign_in()
-    frames = answers(peer, attach("sender", 2, False, "here", "q") + transfer(2, 1))
-    [detach] = [fields for code, fields, _ in frames if code == 0x16]
-    assert condition(detach[2]) == "amqp:link:transfer-limit-exceeded"
+    answers(peer, attach("sender", 2, False, "here", "q"))
+    frames = answers(peer, b"".join([transfer(2, 1 + n) for n in range(INCOMING_CREDIT)]))
+    assert all(code != 0x16 for code, _, _ in frames)
+    early = answers(peer, attach("early", 3, False, "here", "q") + transfer(3, 5000))
+    [close] = [fields for code, fields, _ in early if code == 0x18]
+    assert condition(close[0]) == "amqp:link:transfer-limit-exceeded"
+    assert peer.closed
 
 
 def test_drain_gives_the_credit_back() -> None:

@@ -157,6 +157,9 @@ class Session:
         try:
             whole = link.transfer(transfer, payload)
         except AmqpError as error:
+            if not link.attached:
+                # The link is not even answered yet; nothing less than the connection can be refused.
+                raise
             link.detach(error)
             return [LinkDetached(link, cut=False)]
         if whole is None:

@@ -61,7 +61,7 @@ def main() -> int:
     """Run them; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.emulator.conformance", description=__doc__)
     parser.add_argument("--slow", action="store_true", help="only the tests that take minutes each")
-    parser.add_argument("--jobs", default="12", help="test processes at once; most of the time they wait")
+    parser.add_argument("--jobs", default="16", help="test processes at once; most of the time they wait")
     parser.add_argument("files", nargs="*", default=list(FILES), help="test files of the distribution")
     options, more = parser.parse_known_args()
     tests = fetch()

@@ -25,6 +25,7 @@ from durabletask_azure.emulator.server import ServerSettings
 from tests.emulator.conformance.stand_ins import HOST, KEY, POLICY, SUFFIX, World, install
 
 BOOK: Final = Path(__file__).with_name("book.toml")
+LONG: Final = ("schedule", "github_issue_6178", "release_messages", "session_pool", "autolockrenew", "expiry")
 AMQPS: Final = 5671
 HTTPS: Final = 443
 
@@ -94,7 +95,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elif name in book["broken"]:
             item.add_marker(pytest.mark.skip(reason=f"broken: {book['broken'][name]}"))
         kept.append(item)
-    items[:] = kept
+    # Those that wait for minutes first, so that none of them is left for the end.
+    items[:] = sorted(kept, key=lambda item: not any(word in item.name for word in LONG))
 
 
 @pytest.hookimpl(trylast=True)
