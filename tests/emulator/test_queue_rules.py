@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from durabletask_azure.emulator.amqp.types import AmqpError
@@ -329,3 +331,16 @@ def test_properties_changed_on_abandon_stay(world: World) -> None:
     queue.send([content("a", properties={"x": 1, "y": "old"})])
     settling.abandon(queue, world.receive(queue).token(), {"y": "new"})
     assert properties_of(world.receive(queue).got[0][0]) == {"x": 1, "y": "new"}
+
+
+def test_locks_end_in_their_own_time_when_the_lock_duration_changes(world: World) -> None:
+    queue = world.queue(lock_s=300.0)
+    queue.send([content("long"), content("short")])
+    world.receive(queue)
+    world.namespace.update(replace(queue.settings, lock_s=10.0))
+    world.receive(queue)
+    world.namespace.update(replace(queue.settings, lock_s=60.0))
+    world.advance(11)
+    assert world.receive(queue, 2).bodies == ["short"]
+    world.advance(290)
+    assert world.receive(queue, 2).bodies == ["long", "short"]

@@ -108,6 +108,7 @@ class Namespace:
         for queue in queues:
             if queue is not None:
                 queue.settings = settings if queue is entry.queue else _of_sub_queue(settings)
+                queue.locks.reorder()
         entry.updated_at = self._around.clock()
         self.journal.queue(settings, entry.created_at, entry.updated_at)
         if settings.status != old.status and settings.status in ("Disabled", "ReceiveDisabled"):

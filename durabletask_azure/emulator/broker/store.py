@@ -200,6 +200,10 @@ class Locks:
         lock.until = until
         self._expiring[lock.token] = lock
 
+    def reorder(self) -> None:
+        """Put the locks in the order they end again, after locks have begun to last longer or shorter."""
+        self._expiring = dict(sorted(self._expiring.items(), key=lambda entry: entry[1].until))
+
     @property
     def next_due(self) -> float:
         """When the next lock outside sessions ends."""
