@@ -91,7 +91,7 @@ class Emulator:
             self._status,
             self.cut_all,
         )
-        self._admin = HttpServer(api.handle, settings.limits.request_bytes_max)
+        self._admin = HttpServer(api.handle, settings.limits.request_bytes_max, self._protocol)
 
     async def start(self) -> None:
         """Listen."""
@@ -223,7 +223,7 @@ class _PeerProtocol(asyncio.Protocol):
         name = str(transport.get_extra_info("peername"))
         self.peer = Peer(self._emulator.broker, name, lambda: self._emulator.mark(self), self.abort)
         if not self._emulator.opened(self):
-            transport.abort() if isinstance(transport, asyncio.Transport) else transport.close()
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on."""

@@ -11,6 +11,8 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from durabletask_azure.emulator.websocket import Receiving, handshake, serve, wants_websocket
+
 logger = logging.getLogger("durabletask_azure.emulator")
 
 HEAD_BYTES_MAX: Final = 65_536
@@ -67,10 +69,17 @@ class HttpServer:
     Args:
         handler: turns a request into an answer; it does not wait.
         body_bytes_max: the largest body taken.
+        amqp: makes a protocol for AMQP over a websocket; None for none.
     """
 
-    def __init__(self, handler: Callable[[Request], Response], body_bytes_max: int) -> None:
+    def __init__(
+        self,
+        handler: Callable[[Request], Response],
+        body_bytes_max: int,
+        amqp: Callable[[], Receiving] | None = None,
+    ) -> None:
         self._handler = handler
+        self._amqp = amqp
         self._body_bytes_max = body_bytes_max
         self._servers: list[asyncio.Server] = []
         self._connections: set[asyncio.StreamWriter] = set()
@@ -112,6 +121,10 @@ class HttpServer:
         keep = False
         try:
             request = await asyncio.wait_for(self._read(reader), READ_TIMEOUT_S)
+            if wants_websocket(request.path, request.headers) and self._amqp is not None:
+                writer.write(handshake(request.headers))
+                await serve(reader, writer, self._amqp)
+                return False
             keep = request.headers.get("connection", "").casefold() != "close"
             response = self._handler(request)
         except BadRequestError as error:
