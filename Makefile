@@ -15,10 +15,10 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test coverage test-fast check package bench format lock clean
+.PHONY: help demo dev test conformance coverage test-fast check package bench format lock clean
 
 help:  ## List what can be made
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) HUB=$(HUB)"
 
 demo: $(VENV)/.installed-runtime  ## Run the demo (HUB=... picks the hub)
@@ -28,6 +28,10 @@ dev: $(VENV)/.installed-dev  ## Set up the environment for working on the code
 
 test: dev coverage  ## Run every test, and fail if a required behaviour or a branch of the core is not shown
 	$(PYTEST) --behaviours
+	$(BIN)/python -m tests.emulator.conformance
+
+conformance: dev  ## Run those of the Service Bus SDK's own tests that take minutes each
+	$(BIN)/python -m tests.emulator.conformance --slow
 
 coverage: dev  ## Run the tests of the pure core, and fail if one of its branches is not covered
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property
