@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from durabletask_azure import history
+from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration
 from durabletask_azure.calls import ClientCalls
+from durabletask_azure.calls.steps import acarry_out
+from durabletask_azure.core.callables import Startable
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.hosting import HubHost
+from durabletask_azure.id_reuse import OrchestrationIdReusePolicy
 from durabletask_azure.options import known_options
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -20,8 +24,11 @@ from durabletask_azure.query import (
     Page,
     PurgeInstancesResult,
 )
+from durabletask_azure.upkeep import DeadLetterInfo, HubStatistics
 
 __all__ = ["AsyncTaskHubClient"]
+
+TInput = TypeVar("TInput")
 
 
 class AsyncTaskHubClient:
@@ -54,11 +61,12 @@ class AsyncTaskHubClient:
 
     async def schedule_new_orchestration(
         self,
-        orchestrator: Any,
+        orchestrator: Startable[TInput],
         *,
-        input: Any = None,
+        input: TInput | None = None,
         instance_id: str | None = None,
         start_at: datetime | None = None,
+        reuse_id_policy: OrchestrationIdReusePolicy | None = None,
         tags: Mapping[str, str] | None = None,
         version: str | None = None,
         raise_event: tuple[str, Any] | None = None,
@@ -67,10 +75,11 @@ class AsyncTaskHubClient:
         given).
 
         ``start_at`` is when it begins (a time without zone means UTC). ``raise_event`` is an event, name and data, that
-        waits for the orchestration from the start. An ended instance of that id is replaced.
+        waits for the orchestration from the start. ``reuse_id_policy`` says what becomes of an instance that has the
+        id; without it an ended one is replaced.
 
         Raises:
-            OrchestrationAlreadyExistsError: an instance of that id is alive.
+            OrchestrationAlreadyExistsError: an instance has that id, and may neither be replaced nor ignored.
             SerializationError, PayloadTooLargeError: a value cannot be stored; nothing was written.
             ConfigurationError, ArgumentTypeError: an argument is not allowed; nothing was written.
         """
@@ -83,8 +92,28 @@ class AsyncTaskHubClient:
                 tags=tags,
                 version=version,
                 raise_event=raise_event,
+                reuse_id_policy=reuse_id_policy,
             )
         )
+
+    async def schedule_new_orchestrations(
+        self,
+        requests: Iterable[NewOrchestration],
+        *,
+        on_progress: Callable[[BulkProgress], object] | None = None,
+    ) -> BulkStartResult:
+        """Start many orchestrations, and return what came of each request, in their order.
+
+        A request that is refused does not keep the others from being started. Requests are taken one by one, so a
+        generator of any length takes bounded memory (besides the results); ``on_progress`` is called after each portion
+        of ``Settings.bulk_portion_max``, where this method was called.
+
+        Raises:
+            BulkInterruptedError: ``on_progress`` or ``requests`` raised, or the hub cannot be reached any more; its
+                ``result`` is what came of the requests dealt with so far, the others were not started.
+            ArgumentTypeError: an argument is not allowed; nothing was started.
+        """
+        return await acarry_out(self._hub, self._calls.bulk.start_all(requests, on_progress=on_progress))
 
     async def get_orchestration_state(
         self, instance_id: str, *, fetch_payloads: bool = True
@@ -128,6 +157,44 @@ class AsyncTaskHubClient:
     ) -> list[OrchestrationState]:
         """Return the states of all instances that fit, oldest first."""
         return await self._hub.arun(self._calls.reading.all_states(orchestration_query))
+
+    async def list_orchestration_states(
+        self,
+        orchestration_query: OrchestrationQuery | None = None,
+        *,
+        page_size: int | None = None,
+        continuation_token: str | None = None,
+    ) -> Page[OrchestrationState]:
+        """Return a page of the states of all instances that fit; partition by partition, each in order of id.
+
+        A page holds ``page_size`` states (1,000 at most, which is the default), fewer only at the end. An instance that
+        is there all the time is on exactly one page.
+
+        Raises:
+            ConfigurationError: the token is not one that a page of this query came with.
+        """
+        pages = self._calls.reading.pages(orchestration_query, page_size=page_size)
+        return await self._hub.arun(pages(continuation_token))
+
+    def iter_orchestration_states(
+        self, orchestration_query: OrchestrationQuery | None = None, *, page_size: int | None = None
+    ) -> AsyncIterator[OrchestrationState]:
+        """Iterate over the states of all instances that fit, in the order of :meth:`list_orchestration_states`.
+
+        One page of them is in memory at a time."""
+        pages = self._calls.reading.pages(orchestration_query, page_size=page_size)
+
+        async def walk() -> AsyncIterator[OrchestrationState]:
+            token: str | None = None
+            while True:
+                page = await self._hub.arun(pages(token))
+                for state in page.items:
+                    yield state
+                token = page.continuation_token
+                if token is None:
+                    return
+
+        return walk()
 
     async def wait_for_orchestration_start(
         self, instance_id: str, *, fetch_payloads: bool = False, timeout: float | None = 60
@@ -184,6 +251,69 @@ class AsyncTaskHubClient:
         """Order a suspended instance to go on."""
         await self._hub.arun(self._calls.steering.resume(instance_id, reason=reason))
 
+    async def rewind_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
+        """Take a failed instance up again where it failed, under a new execution id.
+
+        What failed runs again, activities and (rewound themselves) sub-orchestrations; what succeeded counts. The old
+        history stays readable by its execution id. Needs a running worker; returns once the instance runs again.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance.
+            OrchestrationStateError: it is not FAILED.
+            HubUnavailableError: no worker confirmed it within 30 s; it may still be done.
+        """
+        await self._hub.arun(self._calls.rewinding.rewind(instance_id, reason=reason))
+
+    async def reset_orchestration(
+        self,
+        instance_id: str,
+        *,
+        event_index: int,
+        execution_id: str | None = None,
+        keep_events: bool = True,
+        reason: str | None = None,
+    ) -> str:
+        """Run an instance, ended or not, again from a point of its history on; return its new execution id.
+
+        ``event_index`` is the place of an event in :meth:`get_orchestration_history`: the turn it belongs to, and what
+        followed, runs again (the first turn together with the next if it scheduled nothing). What was scheduled before
+        and is open there is scheduled again; sub-orchestrations started before answer the new execution, those started
+        later are terminated. Results that came later are dropped; external events that came later are given again,
+        unless ``keep_events`` is false. With ``execution_id`` nothing is done if the instance has moved on to another.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance.
+            OrchestrationStateError: it has not started, or has moved on to another execution.
+            ConfigurationError: there is no event of that index.
+            HubUnavailableError: no worker confirmed it within 30 s; it may still be done.
+        """
+        return await self._hub.arun(
+            self._calls.rewinding.reset(
+                instance_id,
+                event_index=event_index,
+                execution_id=execution_id,
+                keep_events=keep_events,
+                reason=reason,
+            )
+        )
+
+    async def restart_orchestration(
+        self, instance_id: str, *, restart_with_new_instance_id: bool = False
+    ) -> str:
+        """Start again what an ended instance ran, with its input, version and tags; return the instance id.
+
+        It runs under its own id, in place of what has ended, or under a new one.
+
+        Raises:
+            OrchestrationNotFoundError: there is no such instance.
+            OrchestrationStateError: it has not ended.
+        """
+        return await self._hub.arun(
+            self._calls.rewinding.restart(
+                instance_id, restart_with_new_instance_id=restart_with_new_instance_id
+            )
+        )
+
     async def purge_orchestration(self, instance_id: str, recursive: bool = True) -> PurgeInstancesResult:
         """Remove an ended instance with its history and values, and with ``recursive`` its ended sub-orchestrations.
 
@@ -198,18 +328,56 @@ class AsyncTaskHubClient:
         runtime_status: Sequence[OrchestrationStatus] | None = None,
         recursive: bool = False,
         timeout: timedelta | None = None,
+        *,
+        query: OrchestrationQuery | None = None,
+        on_progress: Callable[[BulkProgress], object] | None = None,
     ) -> PurgeInstancesResult:
-        """Remove all ended instances created from a time on and before another, of some statuses; ``is_complete`` is
-        false if ``timeout`` ended it or no worker confirmed a purge in time."""
-        return await self._hub.arun(
+        """Remove all ended instances created from a time on and before another, of some statuses, or that fit a query.
+
+        ``is_complete`` is false if ``timeout`` ended it or, without one, no worker confirmed a portion's purges within
+        30 s (they may wait behind other messages); what was asked for is still done then. ``on_progress`` is called
+        after each portion of ``Settings.bulk_portion_max``, where this method was called.
+
+        Raises:
+            BulkInterruptedError: ``on_progress`` raised; ``result`` says how many had been removed by then.
+        """
+        return await acarry_out(
+            self._hub,
             self._calls.purging.purge_by(
                 created_time_from=created_time_from,
                 created_time_to=created_time_to,
                 runtime_status=runtime_status,
                 recursive=recursive,
                 timeout=timeout,
-            )
+                query=query,
+                on_progress=on_progress,
+            ),
         )
+
+    async def get_hub_statistics(self) -> HubStatistics:
+        """Return counts of the whole hub: instances, waiting messages and activities, dead letters, workers, size.
+
+        It reads an index entry per instance, message and task (70 ms of CPU per million on the embedded hub), for a
+        look every some seconds."""
+        return await self._hub.arun(self._calls.upkeep.statistics())
+
+    async def list_dead_letters(self) -> list[DeadLetterInfo]:
+        """Return the messages and activity calls that could not be handled, the oldest first.
+
+        A worker deals with each first: it fails the instance or the activity that is named, or says in the log that
+        nothing can be read; then it keeps the newest ``Settings.dead_letters_kept_max`` here."""
+        return await self._hub.arun(self._calls.upkeep.dead_letters())
+
+    async def redrive_dead_letter(self, letter_id: str) -> list[str]:
+        """Send what a dead letter carries again, and forget the letter; return the new ids of its messages.
+
+        What was answered meanwhile is not counted again: a message to an instance that has ended is dropped.
+
+        Raises:
+            DeadLetterNotFoundError: there is no such letter.
+            DeadLetterUnreadableError: this version cannot read it; it is kept.
+        """
+        return await self._hub.arun(self._calls.upkeep.redrive(letter_id))
 
     async def close(self) -> None:
         """Do nothing: the hub is closed by whoever opened it."""

@@ -18,9 +18,14 @@
     │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
     │   ├── ThrottledError                      the service asks to come back later
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
+    │   ├── PayloadCodecError                   a codec failed, or the hub was not given the one a value needs
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
     │   ├── QueueFullError                      a queue is at its size limit
+    │   ├── DeadLetterNotFoundError             there is no kept dead letter of that id
+    │   ├── DeadLetterUnreadableError           this version cannot read what a dead letter carries
+    │   ├── BulkInterruptedError                a call for many instances ended early; has what it came to
+    │   ├── WorkerProcessError                  a process for activities does not start
     │   └── WorkerStateError                    the call does not fit a worker that runs
     └── ConfigurationError                      a setting, name or argument is not allowed; says what is
         ├── ArgumentTypeError                   an argument is of the wrong type, or there is none of that name
@@ -34,7 +39,7 @@ translated at the edge with ``raise ... from``.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from durabletask_azure.core.failures import FailureDetails
@@ -42,8 +47,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ActivityNotRegisteredError",
     "ArgumentTypeError",
+    "BulkInterruptedError",
     "CommitRefusedError",
     "ConfigurationError",
+    "DeadLetterNotFoundError",
+    "DeadLetterUnreadableError",
     "DurableTaskError",
     "HubUnavailableError",
     "InvalidQueueSizeError",
@@ -56,6 +64,7 @@ __all__ = [
     "OrchestrationStateError",
     "OrchestratorNotRegisteredError",
     "PartitionLostError",
+    "PayloadCodecError",
     "PayloadMissingError",
     "PayloadTooLargeError",
     "QueueFullError",
@@ -65,8 +74,12 @@ __all__ = [
     "TaskFailedError",
     "TaskHubError",
     "ThrottledError",
+    "WorkerProcessError",
     "WorkerStateError",
 ]
+
+
+_TEXT_BYTES_MAX = 16 * 1024
 
 
 class DurableTaskError(Exception):
@@ -80,11 +93,16 @@ class OrchestrationError(DurableTaskError):
 class TaskFailedError(OrchestrationError):
     """An activity or sub-orchestration that an orchestrator awaited has failed.
 
-    ``details`` holds the recorded failure: type, message, stack trace, inner failure and custom properties.
+    ``details`` holds the recorded failure: type, message, stack trace, inner failure and custom properties. It may be
+    given as the exception itself, which is what a test of an orchestrator has at hand.
     """
 
-    def __init__(self, message: str, details: FailureDetails) -> None:
+    def __init__(self, message: str, details: FailureDetails | Exception) -> None:
         super().__init__(message)
+        if isinstance(details, Exception):
+            from durabletask_azure.core.failures import describe_failure  # it imports this module
+
+            details = describe_failure(details, text_bytes_max=_TEXT_BYTES_MAX)
         self._details = details
 
     @property
@@ -175,6 +193,10 @@ class HubUnavailableError(TaskHubError):
     """The service cannot be reached, failed, or did not answer: the call may or may not have taken effect."""
 
 
+class PayloadCodecError(TaskHubError):
+    """A payload codec failed, or a value was encoded with one that this hub was not opened with."""
+
+
 class PayloadTooLargeError(TaskHubError, ValueError):
     """A value is larger than ``Settings.payload_bytes_max``."""
 
@@ -185,6 +207,34 @@ class PayloadMissingError(TaskHubError):
 
 class QueueFullError(TaskHubError):
     """A queue has reached its size limit."""
+
+
+class DeadLetterNotFoundError(TaskHubError, LookupError):
+    """There is no kept dead letter of that id: it was redriven, or newer ones took its place."""
+
+
+class DeadLetterUnreadableError(TaskHubError):
+    """A dead letter carries what this version cannot read; a newer one may."""
+
+
+class BulkInterruptedError(TaskHubError):
+    """A call for many instances ended before its end; ``__cause__`` says why.
+
+    What it had done stays done: ``result`` is what the call would have returned of that.
+    """
+
+    def __init__(self, message: str, result: Any) -> None:
+        super().__init__(message)
+        self._result = result
+
+    @property
+    def result(self) -> Any:
+        """A ``BulkStartResult`` or a ``PurgeInstancesResult``, as the call returns it."""
+        return self._result
+
+
+class WorkerProcessError(TaskHubError):
+    """A process for activities ended before it could run one: its main module cannot be imported there."""
 
 
 class WorkerStateError(TaskHubError, RuntimeError):

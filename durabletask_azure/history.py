@@ -1,36 +1,38 @@
 """An orchestration's history as clients read it: the events of ``durabletask.history``, field for field.
 
-Stored events carry more (commit numbers, ids for counting once) and know values that were spilled; here values are text
-and times are aware, in UTC. The end of each turn is not stored: ``OrchestratorCompletedEvent`` is put in where the next
-turn begins, so that histories read as those of the other Durable Task backends. A large value sent to another instance
-reads as ``None`` once that instance is purged.
+Values are text and times are aware, in UTC. How stored events become these is in ``calls/histories.py``. The last ten
+kinds stand here for programs that read histories of every kind; no history holds them until the hub has entities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import Any, assert_never, cast
+from typing import Any, cast
 
-import msgspec
-
-from durabletask_azure.core import history as stored
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.payloads import BlobRef, Payload, resolve
-from durabletask_azure.engine.instances import ResolvedHistory
-from durabletask_azure.query import OrchestrationStatus
 
 __all__ = [
     "ContinueAsNewEvent",
+    "EntityLockGrantedEvent",
+    "EntityLockRequestedEvent",
+    "EntityOperationCalledEvent",
+    "EntityOperationCompletedEvent",
+    "EntityOperationFailedEvent",
+    "EntityOperationSignaledEvent",
+    "EntityUnlockSentEvent",
     "EventRaisedEvent",
     "EventSentEvent",
     "ExecutionCompletedEvent",
     "ExecutionResumedEvent",
+    "ExecutionRewoundEvent",
     "ExecutionStartedEvent",
     "ExecutionSuspendedEvent",
     "ExecutionTerminatedEvent",
+    "GenericEvent",
     "HistoryEvent",
+    "HistoryStateEvent",
     "OrchestrationInstance",
     "OrchestratorCompletedEvent",
     "OrchestratorStartedEvent",
@@ -44,12 +46,8 @@ __all__ = [
     "TimerCreatedEvent",
     "TimerFiredEvent",
     "TraceContext",
-    "readable",
     "to_dict",
 ]
-
-_tags_decoder = msgspec.json.Decoder(dict[str, str])
-_failure_decoder = msgspec.json.Decoder(FailureDetails)
 
 
 @dataclass(slots=True)
@@ -241,135 +239,108 @@ class ExecutionResumedEvent(HistoryEvent):
     input: str | None = None
 
 
+@dataclass(slots=True)
+class GenericEvent(HistoryEvent):
+    """A note of a backend's own."""
+
+    data: str | None = None
+
+
+@dataclass(slots=True)
+class HistoryStateEvent(HistoryEvent):
+    """A state that a backend wrote into the history."""
+
+    orchestration_state: dict[str, Any]
+
+
+@dataclass(slots=True)
+class EntityOperationSignaledEvent(HistoryEvent):
+    """An operation was sent to an entity, and nobody waits for it."""
+
+    request_id: str
+    operation: str
+    scheduled_time: datetime | None = None
+    input: str | None = None
+    target_instance_id: str | None = None
+
+
+@dataclass(slots=True)
+class EntityOperationCalledEvent(HistoryEvent):
+    """An operation of an entity was called."""
+
+    request_id: str
+    operation: str
+    scheduled_time: datetime | None = None
+    input: str | None = None
+    parent_instance_id: str | None = None
+    parent_execution_id: str | None = None
+    target_instance_id: str | None = None
+
+
+@dataclass(slots=True)
+class EntityOperationCompletedEvent(HistoryEvent):
+    """An operation of an entity returned."""
+
+    request_id: str
+    output: str | None = None
+
+
+@dataclass(slots=True)
+class EntityOperationFailedEvent(HistoryEvent):
+    """An operation of an entity failed."""
+
+    request_id: str
+    failure_details: FailureDetails | None = None
+
+
+@dataclass(slots=True)
+class EntityLockRequestedEvent(HistoryEvent):
+    """An orchestrator asked for the locks of some entities."""
+
+    critical_section_id: str
+    lock_set: list[str]
+    position: int
+    parent_instance_id: str | None = None
+
+
+@dataclass(slots=True)
+class EntityLockGrantedEvent(HistoryEvent):
+    """An orchestrator holds the locks it asked for."""
+
+    critical_section_id: str
+
+
+@dataclass(slots=True)
+class EntityUnlockSentEvent(HistoryEvent):
+    """An orchestrator gave a lock back."""
+
+    critical_section_id: str
+    parent_instance_id: str | None = None
+    target_instance_id: str | None = None
+
+
+@dataclass(slots=True)
+class ExecutionRewoundEvent(HistoryEvent):
+    """The execution was taken up again here by a rewind or reset, under a new execution id.
+
+    In the history of a sub-orchestration whose parent was: ``parent_instance`` is whom it answers from here on, and
+    ``parent_execution_id`` that one's new execution id, ``instance_id`` its instance id.
+    """
+
+    reason: str | None = None
+    parent_execution_id: str | None = None
+    instance_id: str | None = None
+    parent_trace_context: TraceContext | None = None
+    name: str | None = None
+    version: str | None = None
+    input: str | None = None
+    parent_instance: ParentInstanceInfo | None = None
+    tags: dict[str, str] | None = None
+
+
 def to_dict(event: HistoryEvent) -> dict[str, Any]:
     """Return an event as JSON-like values, times in ISO format."""
     return event.to_dict()
-
-
-def readable(history: ResolvedHistory) -> list[HistoryEvent]:
-    """Return stored events as clients read them, the end of each turn put in."""
-    events: list[HistoryEvent] = []
-    turn_at: datetime | None = None
-    for event in history.events:
-        if isinstance(event, stored.OrchestratorStartedEvent):
-            if turn_at is not None:
-                events.append(OrchestratorCompletedEvent(-1, turn_at))
-            turn_at = event.timestamp
-        events.append(_event(event, history.loaded))
-    if turn_at is not None:
-        events.append(OrchestratorCompletedEvent(-1, turn_at))
-    return events
-
-
-def _event(event: stored.HistoryEvent, loaded: Mapping[str, str]) -> HistoryEvent:
-    base = (event.event_id, event.timestamp)
-    match event:
-        case stored.OrchestratorStartedEvent():
-            return OrchestratorStartedEvent(*base)
-        case stored.ExecutionStartedEvent():
-            return _started(event, loaded)
-        case stored.ExecutionCompletedEvent():
-            status = OrchestrationStatus[event.status.name].value
-            return ExecutionCompletedEvent(
-                *base, status, resolve(event.result, loaded), _failure(event.failure, loaded)
-            )
-        case stored.ContinuedEvent():
-            return ContinueAsNewEvent(*base, _sent(event.input, loaded))
-        case stored.ExecutionTerminatedEvent():
-            return ExecutionTerminatedEvent(*base, resolve(event.input, loaded), event.recurse)
-        case stored.ExecutionSuspendedEvent():
-            return ExecutionSuspendedEvent(*base, resolve(event.input, loaded))
-        case stored.ExecutionResumedEvent():
-            return ExecutionResumedEvent(*base, resolve(event.input, loaded))
-        case stored.TimerCreatedEvent():
-            return TimerCreatedEvent(*base, event.fire_at)
-        case stored.TimerFiredEvent():
-            return TimerFiredEvent(*base, event.fire_at, event.timer_id)
-        case stored.EventSentEvent():
-            return EventSentEvent(*base, event.instance_id, event.name, _sent(event.input, loaded))
-        case stored.EventRaisedEvent():
-            return EventRaisedEvent(*base, event.name, resolve(event.input, loaded))
-        case _:
-            return _task_event(event, loaded)
-
-
-TaskEvent = (
-    stored.TaskScheduledEvent
-    | stored.TaskCompletedEvent
-    | stored.TaskFailedEvent
-    | stored.SubOrchestrationInstanceCreatedEvent
-    | stored.SubOrchestrationInstanceCompletedEvent
-    | stored.SubOrchestrationInstanceFailedEvent
-)
-
-
-def _task_event(event: TaskEvent, loaded: Mapping[str, str]) -> HistoryEvent:
-    base = (event.event_id, event.timestamp)
-    match event:
-        case stored.TaskScheduledEvent():
-            return TaskScheduledEvent(
-                *base, event.name, event.version, _sent(event.input, loaded), tags=_tags(event.tags, loaded)
-            )
-        case stored.TaskCompletedEvent():
-            return TaskCompletedEvent(*base, event.task_scheduled_id, resolve(event.result, loaded))
-        case stored.TaskFailedEvent():
-            return TaskFailedEvent(*base, event.task_scheduled_id, _failure(event.failure, loaded))
-        case stored.SubOrchestrationInstanceCreatedEvent():
-            return SubOrchestrationInstanceCreatedEvent(
-                *base,
-                event.instance_id,
-                event.name,
-                event.version,
-                _sent(event.input, loaded),
-                tags=_tags(event.tags, loaded),
-            )
-        case stored.SubOrchestrationInstanceCompletedEvent():
-            return SubOrchestrationInstanceCompletedEvent(
-                *base, event.task_scheduled_id, resolve(event.result, loaded)
-            )
-        case stored.SubOrchestrationInstanceFailedEvent():
-            return SubOrchestrationInstanceFailedEvent(
-                *base, event.task_scheduled_id, _failure(event.failure, loaded)
-            )
-        case _ as never:
-            assert_never(never)
-
-
-def _started(event: stored.ExecutionStartedEvent, loaded: Mapping[str, str]) -> ExecutionStartedEvent:
-    parent: ParentInstanceInfo | None = None
-    if event.parent is not None:
-        parent = ParentInstanceInfo(
-            task_scheduled_id=event.parent.task_id,
-            name=event.parent.name or None,
-            orchestration_instance=OrchestrationInstance(event.parent.instance_id, event.parent.execution_id),
-        )
-    return ExecutionStartedEvent(
-        event_id=event.event_id,
-        timestamp=event.timestamp,
-        name=event.name,
-        version=event.version,
-        input=resolve(event.input, loaded),
-        orchestration_instance=OrchestrationInstance(event.instance_id, event.execution_id),
-        parent_instance=parent,
-        scheduled_start_timestamp=event.scheduled_start,
-        tags=_tags(event.tags, loaded),
-    )
-
-
-def _sent(value: Payload, loaded: Mapping[str, str]) -> str | None:
-    """Return what was sent to somebody, ``None`` when it has been purged with its receiver."""
-    return loaded.get(value.name) if isinstance(value, BlobRef) else value
-
-
-def _tags(tags: stored.Tags, loaded: Mapping[str, str]) -> dict[str, str] | None:
-    text = resolve(tags, loaded)
-    return None if text is None else _tags_decoder.decode(text)
-
-
-def _failure(failure: stored.Failure, loaded: Mapping[str, str]) -> FailureDetails | None:
-    if not isinstance(failure, BlobRef):
-        return failure
-    return _failure_decoder.decode(cast(str, resolve(failure, loaded)))
 
 
 def _plain(value: Any) -> Any:

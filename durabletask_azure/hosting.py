@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.crossing import Crossing
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
 from durabletask_azure.ports import HubPorts
@@ -146,13 +147,17 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 class HubHost:
     """An open hub in this process: its ports, its settings, and the thread they are used on."""
 
-    def __init__(self, ports: HubPorts, settings: Settings, name: str) -> None:
+    def __init__(
+        self, ports: HubPorts, settings: Settings, name: str, payload_codecs: PayloadCodecs = NO_CODECS
+    ) -> None:
         self._ports = ports
+        self._payload_codecs = payload_codecs
         self._settings = settings
         self._name = name
         self._thread = EngineThread(f"durabletask-azure {name}")
         self._tenants: dict[object, Stop] = {}
         self._crossings: dict[asyncio.AbstractEventLoop, Crossing] = {}
+        self._crossings_lock = threading.Lock()
         self._finalizer = weakref.finalize(
             self, _close_quietly, self._thread, ports, self._tenants, self._crossings
         )
@@ -169,6 +174,11 @@ class HubHost:
     def settings(self) -> Settings:
         """The hub's limits and defaults."""
         return self._settings
+
+    @property
+    def payload_codecs(self) -> PayloadCodecs:
+        """What values are encoded with before they are stored."""
+        return self._payload_codecs
 
     @property
     def is_closed(self) -> bool:
@@ -198,12 +208,16 @@ class HubHost:
         """Run a coroutine on the hub's thread and await its result; cancelling the caller cancels it. Errors as
         :meth:`run`."""
         home = asyncio.get_running_loop()
-        crossing = self._crossings.get(home)
-        if crossing is None:
-            for loop in [loop for loop in self._crossings if loop.is_closed()]:
-                del self._crossings[loop]
-            crossing = self._crossings[home] = Crossing(home, self._thread.loop())
-        return await self._thread.cross(crossing, call)
+        return await self._thread.cross(self._crossing(home), call)
+
+    def _crossing(self, home: asyncio.AbstractEventLoop) -> Crossing:
+        with self._crossings_lock:
+            crossing = self._crossings.get(home)
+            if crossing is None:
+                for loop in [loop for loop in self._crossings if loop.is_closed()]:
+                    del self._crossings[loop]
+                crossing = self._crossings[home] = Crossing(home, self._thread.loop())
+            return crossing
 
     def enter(self, tenant: object, stop: Stop) -> None:
         """Have ``stop(False)`` called before the hub closes, ``stop(True)`` when the interpreter ends: a worker stops,

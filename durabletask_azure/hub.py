@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import cast
 
 from durabletask_azure.adapters.local import open_local
+from durabletask_azure.core.payload_codec import PayloadCodec, checked_codecs
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from durabletask_azure.hosting import HubHost
 from durabletask_azure.options import known_options
@@ -30,11 +32,16 @@ class TaskHub(HubHost):
         partitions: int | None = None,
         settings: Settings | None = None,
         synchronous: str = "FULL",
+        payload_codec: PayloadCodec | None = None,
+        other_payload_codecs: Sequence[PayloadCodec] = (),
     ) -> TaskHub:
         """Open the embedded hub of a file, creating it if there is none, or without a path a new one in memory.
 
         ``partitions`` (1 to 128, 4 if not given) counts only when the hub is created. ``synchronous`` is SQLite's:
         with ``"FULL"`` what was acknowledged survives a loss of power, with ``"NORMAL"`` a crash of the process.
+        ``payload_codec`` encodes (encrypts) every value before it is stored; ``other_payload_codecs`` are only read
+        with: those of older values, or of a key that other processes have begun to use. Names, ids and tags stay as
+        they are. Every process that opens the hub must be able to decode what is stored there.
 
         Raises:
             ConfigurationError: the path cannot hold a hub, is not one, or has another number of partitions; or an
@@ -47,8 +54,9 @@ class TaskHub(HubHost):
         if settings is not None and not isinstance(settings, Settings):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentTypeError(f"settings must be a Settings object, not {type(settings).__name__}")
         chosen = Settings() if settings is None else settings
+        codecs = checked_codecs(payload_codec, other_payload_codecs)
         ports = open_local(file, partitions=partitions, settings=chosen, synchronous=synchronous)
-        return cls(ports, chosen, "memory" if file is None else file)
+        return cls(ports, chosen, "memory" if file is None else file, codecs)
 
 
 def _file(path: object) -> str | None:

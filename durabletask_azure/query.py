@@ -6,8 +6,8 @@ UTC, others are converted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Generic, TypeVar, cast, overload
@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from durabletask_azure.core.codec import DataConverter, JsonDataConverter
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import RuntimeStatus
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.engine.instances import InstanceReport
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, OrchestrationFailedError
 
@@ -119,10 +120,18 @@ class OrchestrationState:
 
 @dataclass
 class OrchestrationQuery:
-    """Which instances to list: created from a time on and before another, of some statuses, by prefix of their id.
+    """Which instances to list or purge; what is left out does not restrict, and all that is given has to fit.
 
-    ``max_instance_count`` bounds what one request to the store fetches, as in Microsoft's package: all instances that
-    fit are returned.
+    The first six fields are those of Microsoft's package. Ranges hold what lies at ``..._from`` or later and before
+    ``..._to``. ``max_instance_count`` bounds what one request to the store fetches, as there: all instances that fit
+    are returned. ``fetch_inputs_and_outputs`` says whether states have them.
+
+    The rest goes beyond it. ``instance_ids``, ``names`` and ``versions`` hold one or more values, of which one has to
+    match exactly (``None`` among the versions: an instance without one). ``tags`` are those an instance must have,
+    among others. ``has_pending_reason``: whether something is said to keep it from starting, such as missing code.
+
+    Ids and statuses are found by index; everything else is compared instance by instance, and tags only after an
+    instance was read: over very many instances give a status or an id prefix with it.
     """
 
     created_time_from: datetime | None = None
@@ -131,6 +140,16 @@ class OrchestrationQuery:
     max_instance_count: int | None = (1 << 31) - 1
     fetch_inputs_and_outputs: bool = False
     instance_id_prefix: str | None = None
+    _: KW_ONLY
+    instance_ids: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    versions: Sequence[str | None] | None = None
+    tags: Mapping[str, str] | None = None
+    last_updated_time_from: datetime | None = None
+    last_updated_time_to: datetime | None = None
+    completed_time_from: datetime | None = None
+    completed_time_to: datetime | None = None
+    has_pending_reason: bool | None = None
 
 
 @dataclass
@@ -170,7 +189,7 @@ def before(moment: datetime | None) -> datetime | None:
     return moment - _MICROSECOND if moment is not None and moment > _EARLIEST else moment
 
 
-def check_statuses(statuses: object) -> tuple[OrchestrationStatus, ...]:
+def check_statuses(statuses: object, what: str = "runtime_status") -> tuple[OrchestrationStatus, ...]:
     """Return the statuses asked for, none for ``None``. Raises ``ArgumentTypeError``."""
     if statuses is None:
         return ()
@@ -180,7 +199,7 @@ def check_statuses(statuses: object) -> tuple[OrchestrationStatus, ...]:
         if len(checked) == len(given):
             return checked
     raise ArgumentTypeError(
-        f"runtime_status must be a list of OrchestrationStatus ({', '.join(OrchestrationStatus.__members__)}),"
+        f"{what} must be a list of OrchestrationStatus ({', '.join(OrchestrationStatus.__members__)}),"
         f" not {statuses!r}"
     )
 
@@ -190,8 +209,10 @@ def stored_statuses(statuses: Iterable[OrchestrationStatus]) -> tuple[RuntimeSta
     return tuple(RuntimeStatus[status.name] for status in statuses)
 
 
-def state_of(report: InstanceReport, converter: DataConverter) -> OrchestrationState:
-    """Return what a client gets to see of an instance."""
+def state_of(
+    report: InstanceReport, converter: DataConverter, codecs: PayloadCodecs = NO_CODECS
+) -> OrchestrationState:
+    """Return what a client gets to see of an instance; what cannot be decoded stays encoded, and names its codec."""
     row = report.row
     return OrchestrationState(
         instance_id=row.instance_id,
@@ -199,10 +220,10 @@ def state_of(report: InstanceReport, converter: DataConverter) -> OrchestrationS
         runtime_status=OrchestrationStatus[row.status.name],
         created_at=_naive(row.created_at),
         last_updated_at=_naive(row.updated_at),
-        serialized_input=report.input,
-        serialized_output=report.output,
-        serialized_custom_status=report.custom_status,
-        failure_details=report.failure,
+        serialized_input=codecs.readable(report.input),
+        serialized_output=codecs.readable(report.output),
+        serialized_custom_status=codecs.readable(report.custom_status),
+        failure_details=None if report.failure is None else codecs.readable_failure(report.failure),
         _data_converter=converter,
         execution_id=row.execution_id,
         version=row.version,

@@ -7,6 +7,7 @@ the figures: docs/architecture.md, and the service limits of Azure named beside 
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 import msgspec
@@ -19,6 +20,7 @@ __all__ = ["Settings"]
 _KIB = 1024
 _MIB = 1024 * 1024
 _MAY_BE_ZERO = frozenset({"executions_kept", "pack_delay_s", "activity_prefetch_max"})
+_RETENTIONS = ("retention_s", "retention_completed_s", "retention_failed_s", "retention_terminated_s")
 _ORDERED = (
     ("payload_inline_bytes_max", "payload_bytes_max"),
     ("careful_delivery_count", "delivery_count_max"),
@@ -54,6 +56,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """A larger value is kept in the payload store (a Table property ends at 32,768 UTF-16 units)."""
     payload_bytes_max: int = 10 * _MIB
     """A larger value is refused."""
+    payload_compress_bytes_min: int = 4 * _KIB
+    """Values in the payload store are compressed from this size on; above ``payload_bytes_max`` none is. It counts, as
+    all limits do, bytes before compression."""
     failure_text_bytes_max: int = 16 * _KIB
     """Longer exception messages and stack traces are truncated, and say so."""
 
@@ -94,6 +99,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """How often the owner looks for spilled values that nobody refers to."""
     orphan_age_s: float = 24 * 3600.0
     """How old such a value must be before it is deleted: longer than any commit or start may take."""
+    retention_s: float | None = None
+    """How long ended instances are kept; then the owner of their partition purges them. ``None``: until purged."""
+    retention_completed_s: float | None = None
+    """How long COMPLETED ones are kept, if not as ``retention_s`` says."""
+    retention_failed_s: float | None = None
+    """How long FAILED ones are kept, if not as ``retention_s`` says."""
+    retention_terminated_s: float | None = None
+    """How long TERMINATED ones are kept, if not as ``retention_s`` says."""
+    retention_sweep_s: float = 60.0
+    """How often the owner looks for instances that were kept long enough."""
+    retention_purges_max: int = 200
+    """Such instances of a partition whose purge is under way at once."""
     timer_grace_s: float = 30.0
     """How long overdue a timer must be before the sweep applies it itself."""
     timer_cancel_s_min: float = 3600.0
@@ -102,6 +119,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """From this delivery count on a message is handled alone."""
     delivery_count_max: int = 10
     """After this many deliveries a message is dead-lettered (Microsoft's emulator allows up to 10)."""
+    dead_letters_kept_max: int = 1_000
+    """Dead letters kept to be looked at and redriven; beyond it the oldest go."""
     unregistered_retry_s: float = 30.0
     """How often the owner retries an instance whose orchestrator it does not know."""
     turn_warning_s: float = 1.0
@@ -122,6 +141,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """Activities running at once in one worker."""
     activity_threads_max: int = 32
     """Threads for synchronous activities in one worker."""
+    activity_processes_max: int = msgspec.field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes for activities registered with ``process=True`` in one worker; one per processor if not given."""
     activity_prefetch_max: int = 100
     """Activity tasks taken ahead of a free place."""
 
@@ -145,6 +166,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """Longest name of an orchestrator, activity or event."""
     page_size_max: int = 1_000
     """Instances returned in one page of a query (the Table service's own limit)."""
+    bulk_portion_max: int = 500
+    """Starts or purges that a bulk call has under way at once."""
+    bulk_portion_bytes_max: int = 8 * _MIB
+    """Inputs of the starts under way at once; a single larger one goes alone."""
 
     def __post_init__(self) -> None:
         for field in msgspec.structs.fields(self):
@@ -164,6 +189,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
 
 def _check(name: str, value: object, kind: object) -> None:
     """Refuse a value of one field that is of the wrong type or out of range."""
+    if value is None and name in _RETENTIONS:
+        return
     if name == "park_delays_s":
         delays = cast(tuple[object, ...], value)
         if not isinstance(value, tuple) or not all(_is_number(delay) and delay > 0 for delay in delays):
@@ -174,6 +201,7 @@ def _check(name: str, value: object, kind: object) -> None:
             raise ConfigurationError(f"{name} must be a whole number, at least {least}, not {value!r}")
     elif not _is_number(value) or value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
         least_s = "0 or more" if name in _MAY_BE_ZERO else "more than 0"
+        least_s += ", or None" if name in _RETENTIONS else ""
         raise ConfigurationError(f"{name} must be a finite number of seconds, {least_s}, not {value!r}")
 
 

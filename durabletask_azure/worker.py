@@ -16,16 +16,30 @@ import signal
 import threading
 import uuid
 from collections.abc import Callable, Generator, Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
-import msgspec
-
+from durabletask_azure.calls.arguments import check_flag
+from durabletask_azure.concurrency import ConcurrencyOptions, with_concurrency
 from durabletask_azure.core.codec import DataConverter, checked_converter
-from durabletask_azure.core.registry import Registry
+from durabletask_azure.core.filters import (
+    ActivityWorkItemFilter,
+    EntityWorkItemFilter,
+    OrchestrationWorkItemFilter,
+    WorkItemFilters,
+)
+from durabletask_azure.core.middleware import ActivityMiddleware, CallNext, OrchestrationMiddleware
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.core.versioning import (
+    VersionFailureStrategy,
+    VersioningOptions,
+    VersionMatchStrategy,
+)
+from durabletask_azure.engine.activity_work import properties_function
 from durabletask_azure.engine.executor import ThreadExecutor
 from durabletask_azure.engine.worker import Engine
+from durabletask_azure.engine.worker_processes import worker_processes
 from durabletask_azure.errors import (
     ActivityNotRegisteredError,
     ArgumentTypeError,
@@ -36,14 +50,24 @@ from durabletask_azure.errors import (
 )
 from durabletask_azure.hosting import EngineThread, HubHost, checked_host, checked_logger
 from durabletask_azure.options import known_options
-from durabletask_azure.settings import Settings
+from durabletask_azure.work_policies import WorkPolicies
 
 __all__ = [
+    "ActivityMiddleware",
     "ActivityNotRegisteredError",
+    "ActivityWorkItemFilter",
+    "CallNext",
     "ConcurrencyOptions",
+    "EntityWorkItemFilter",
     "ExceptionPropertiesProvider",
+    "OrchestrationMiddleware",
+    "OrchestrationWorkItemFilter",
     "OrchestratorNotRegisteredError",
     "TaskHubWorker",
+    "VersionFailureStrategy",
+    "VersionMatchStrategy",
+    "VersioningOptions",
+    "WorkItemFilters",
 ]
 
 F = TypeVar("F")
@@ -57,52 +81,21 @@ class ExceptionPropertiesProvider(Protocol):
         ...
 
 
-class ConcurrencyOptions:
-    """How much a worker does at once; without options the hub's settings count.
-
-    Args:
-        maximum_concurrent_activity_work_items: activities at once; 100 per processor if not given.
-        maximum_concurrent_orchestration_work_items: instances handled by one commit, if that is fewer than the settings
-            allow; 100 per processor if not given. The turns of a partition run one after the other in any case.
-        maximum_thread_pool_workers: threads for synchronous activities; processors + 4 if not given.
-
-    Raises:
-        ArgumentTypeError: one is not a whole number. ConfigurationError: one is less than 1.
-    """
-
-    @known_options("ConcurrencyOptions")
-    def __init__(
-        self,
-        maximum_concurrent_activity_work_items: int | None = None,
-        maximum_concurrent_orchestration_work_items: int | None = None,
-        maximum_thread_pool_workers: int | None = None,
-    ) -> None:
-        processors = os.cpu_count() or 1
-        self.maximum_concurrent_activity_work_items = _given(
-            "maximum_concurrent_activity_work_items", maximum_concurrent_activity_work_items, 100 * processors
-        )
-        self.maximum_concurrent_orchestration_work_items = _given(
-            "maximum_concurrent_orchestration_work_items",
-            maximum_concurrent_orchestration_work_items,
-            100 * processors,
-        )
-        self.maximum_thread_pool_workers = _given(
-            "maximum_thread_pool_workers", maximum_thread_pool_workers, processors + 4
-        )
-
-
-class TaskHubWorker:
+class TaskHubWorker(WorkPolicies):
     """Runs orchestrations and activities of a task hub.
 
     Args:
         hub: the task hub; several workers and clients may share it.
         concurrency_options: how much is done at once; the hub's settings if not given.
+        maximum_timer_interval: makes durable timers longer than this of several, one after the other; a durable timer
+            may be of any length if not given.
         data_converter: how values become text; it must be the same on all workers and clients of a hub.
         logger: where the worker reports starting and stopping; ``durabletask_azure.worker`` if not given.
         exception_properties_provider: takes custom properties out of exceptions, to be kept with failures.
 
     Raises:
-        ArgumentTypeError: an argument is of the wrong type.
+        ArgumentTypeError: an argument is of the wrong type. ConfigurationError: ``maximum_timer_interval`` is not
+            more than 0.
     """
 
     @known_options("TaskHubWorker")
@@ -111,14 +104,15 @@ class TaskHubWorker:
         hub: HubHost,
         *,
         concurrency_options: ConcurrencyOptions | None = None,
+        maximum_timer_interval: timedelta | None = None,
         data_converter: DataConverter | None = None,
         logger: logging.Logger | None = None,
         exception_properties_provider: ExceptionPropertiesProvider | None = None,
     ) -> None:
+        super().__init__(maximum_timer_interval=maximum_timer_interval)
         self._hub = checked_host(hub)
-        self._registry = Registry()
         self._concurrency_options = concurrency_options
-        self._settings = _with_options(self._hub.settings, concurrency_options)
+        self._settings = with_concurrency(self._hub.settings, concurrency_options)
         self._converter = checked_converter(data_converter)
         self._logger = checked_logger(logger, "durabletask_azure.worker")
         self._properties = _checked_provider(exception_properties_provider)
@@ -150,31 +144,45 @@ class TaskHubWorker:
         """Register an orchestrator and return its name.
 
         ``fn`` is a function ``(ctx, input)`` or ``(ctx)``, or a class or instance with such a method ``run``;
-        ``factory`` instead makes one such object for each execution. A name may be registered in several versions.
+        ``factory`` instead makes one such object for each execution, with whatever it depends on. A name may be
+        registered in several versions; the one without a version stands in for those that are not.
 
         Raises:
             WorkerStateError: (a ``RuntimeError``) the worker is running.
             ConfigurationError: the name is taken or not allowed. ArgumentTypeError: nothing that can be run.
         """
-        self._check_stopped("Orchestrators")
+        self._check_stopped("Orchestrators cannot be added")
         return self._registry.add_orchestrator(fn, name=name, version=version, factory=factory)
 
     def add_activity(
-        self, fn: Any = None, *, name: str | None = None, factory: Callable[[], Any] | None = None
+        self,
+        fn: Any = None,
+        *,
+        name: str | None = None,
+        factory: Callable[[], Any] | None = None,
+        process: bool = False,
     ) -> str:
-        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators."""
-        self._check_stopped("Activities")
-        return self._registry.add_activity(fn, name=name, factory=factory)
+        """Register an activity, sync or async, and return its name; arguments and errors as for orchestrators.
 
-    def add_activities_from(self, obj: Any) -> list[str]:
+        With ``process`` it runs in one of ``Settings.activity_processes_max`` processes of its own, for code that keeps
+        a processor busy: ``fn`` must be a function or class at the top of a module, which those processes import (the
+        main module too: put what it starts under ``if __name__ == "__main__":``).
+        """
+        self._check_stopped("Activities cannot be added")
+        check_flag(process, "process")
+        return self._registry.add_activity(fn, name=name, factory=factory, process=process)
+
+    def add_activities_from(self, obj: Any, *, interface: type | None = None) -> list[str]:
         """Register every public method of an object as an activity of the method's name; return the names.
 
+        With ``interface`` (a class, abstract class or protocol) only the methods that it declares.
+
         Raises:
-            WorkerStateError: the worker is running. ConfigurationError: a name is taken, or there is no public method;
-                then none was registered.
+            WorkerStateError: the worker is running. ConfigurationError: a name is taken, there is no public method, or
+                the object lacks one of the interface; then none was registered.
         """
-        self._check_stopped("Activities")
-        return self._registry.add_activities_from(obj)
+        self._check_stopped("Activities cannot be added")
+        return self._registry.add_activities_from(obj, interface=interface)
 
     @overload
     def orchestrator(self, fn: F, /) -> F: ...
@@ -197,13 +205,15 @@ class TaskHubWorker:
     def activity(self, fn: F, /) -> F: ...
 
     @overload
-    def activity(self, fn: None = None, /, *, name: str | None = ...) -> Callable[[F], F]: ...
+    def activity(
+        self, fn: None = None, /, *, name: str | None = ..., process: bool = ...
+    ) -> Callable[[F], F]: ...
 
-    def activity(self, fn: Any = None, /, *, name: str | None = None) -> Any:
+    def activity(self, fn: Any = None, /, *, name: str | None = None, process: bool = False) -> Any:
         """Register the decorated function or class as an activity; with or without arguments."""
 
         def register(target: F) -> F:
-            self.add_activity(target, name=name)
+            self.add_activity(target, name=name, process=process)
             return target
 
         return register if fn is None else register(fn)
@@ -214,15 +224,20 @@ class TaskHubWorker:
         """Start working in the background.
 
         Raises:
-            WorkerStateError: the worker is running. ConfigurationError: the hub is closed.
+            WorkerStateError: the worker is running. ConfigurationError: the hub is closed, or a process cannot run an
+                activity that was registered with ``process=True``.
         """
         with self._lock:
             if self._engine is not None:
                 raise WorkerStateError("The worker is already running.")
             worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
-            executor = ThreadExecutor(
-                self._settings.activity_threads_max, async_loop=self._loop_for_activities()
+            with_processes = worker_processes(
+                self._registry.activities, self._settings, self._converter, self._properties
             )
+            executor = with_processes(
+                ThreadExecutor(self._settings.activity_threads_max, async_loop=self._loop_for_activities())
+            )
+            filters = self._registry.filters = self._filters()
             engine = Engine(
                 self._hub.ports,
                 self._registry,
@@ -231,6 +246,8 @@ class TaskHubWorker:
                 executor=executor,
                 worker_id=worker_id,
                 id_source=_new_id,
+                activities=filters is None or bool(filters.activities),
+                orchestrations=filters is None or bool(filters.orchestrations),
                 log=self._logger,
             )
             try:
@@ -302,10 +319,6 @@ class TaskHubWorker:
         await asyncio.to_thread(self.stop)
         self._user_loop = None
 
-    def _check_stopped(self, what: str) -> None:
-        if self.is_running:
-            raise WorkerStateError(f"{what} cannot be added while the worker is running; stop it first.")
-
     def _loop_for_activities(self) -> asyncio.AbstractEventLoop:
         if self._user_loop is not None:
             return self._user_loop
@@ -318,35 +331,23 @@ class TaskHubWorker:
             self._activity_thread = None
 
     def _options(self) -> RuntimeOptions:
-        settings, provider = self._settings, self._properties
-
-        def properties(error: BaseException) -> dict[str, Any] | None:
-            if provider is None or not isinstance(error, Exception):
-                return None
-            found = provider.get_exception_properties(error)
-            return dict(found) if found is not None else None
-
+        settings, versioning = self._settings, self._registry.versioning
         return RuntimeOptions(
-            codec=self._converter,
+            codec=self._hub.payload_codecs.converter(self._converter),
+            codecs=self._hub.payload_codecs,
             failure_text_bytes_max=settings.failure_text_bytes_max,
             name_chars_max=settings.name_chars_max,
             instance_id_chars_max=settings.instance_id_chars_max,
-            exception_properties=properties if provider is not None else None,
+            default_version=None if versioning is None else versioning.default_version,
+            maximum_timer_interval=self._maximum_timer_interval,
+            orchestration_middleware=tuple(self._orchestration_middleware),
+            activity_middleware=tuple(self._activity_middleware),
+            exception_properties=properties_function(self._properties),
         )
 
 
 def _new_id() -> str:
     return uuid.uuid4().hex
-
-
-def _given(name: str, value: object, default: int) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentTypeError(f"{name} must be a whole number, not {value!r}")
-    if value < 1:
-        raise ConfigurationError(f"{name} must be at least 1, not {value}; leave it out for {default}")
-    return value
 
 
 def _checked_provider(provider: Any) -> ExceptionPropertiesProvider | None:
@@ -356,23 +357,6 @@ def _checked_provider(provider: Any) -> ExceptionPropertiesProvider | None:
             f" {type(provider).__name__} has none"
         )
     return provider
-
-
-def _with_options(settings: Settings, options: object) -> Settings:
-    if options is None:
-        return settings
-    if not isinstance(options, ConcurrencyOptions):
-        raise ArgumentTypeError(
-            f"concurrency_options must be a ConcurrencyOptions object, not {type(options).__name__}"
-        )
-    return msgspec.structs.replace(
-        settings,
-        activity_concurrency_max=options.maximum_concurrent_activity_work_items,
-        activity_threads_max=options.maximum_thread_pool_workers,
-        commit_instances_max=min(
-            options.maximum_concurrent_orchestration_work_items, settings.commit_instances_max
-        ),
-    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,10 @@ import uuid
 from durabletask_azure.calls.arguments import Arguments
 from durabletask_azure.calls.purging import PurgingCalls
 from durabletask_azure.calls.reading import ReadingCalls
+from durabletask_azure.calls.rewinding import RewindingCalls
+from durabletask_azure.calls.starting import BulkStarts
 from durabletask_azure.calls.steering import SteeringCalls
+from durabletask_azure.calls.upkeep import UpkeepCalls
 from durabletask_azure.core.codec import DataConverter
 from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.hosting import HubHost, checked_host, checked_logger
@@ -33,8 +36,13 @@ class ClientCalls:
     ) -> None:
         host = checked_host(hub)
         operations = ClientOperations(host.ports, host.settings, lambda: uuid.uuid4().hex)
-        arguments = Arguments(host.settings, default_version=default_version, converter=converter)
+        arguments = Arguments(
+            host.settings, default_version=default_version, converter=converter, codecs=host.payload_codecs
+        )
         log = checked_logger(logger, "durabletask_azure.client")
         self.steering = SteeringCalls(operations, arguments, log)
         self.reading = ReadingCalls(operations, arguments, log)
         self.purging = PurgingCalls(operations, arguments, log)
+        self.bulk = BulkStarts(operations, arguments, log)
+        self.upkeep = UpkeepCalls(operations, host.ports.info.partitions, log)
+        self.rewinding = RewindingCalls(operations, arguments, log)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from durabletask_azure.core.codec import DataConverter, checked_converter
 from durabletask_azure.core.naming import check_instance_id, check_name, check_text, check_version
+from durabletask_azure.core.payload_codec import PayloadCodecs
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, SerializationError
 from durabletask_azure.query import OrchestrationStatus
 from durabletask_azure.settings import Settings
@@ -25,11 +26,18 @@ class Arguments:
     """What a client's calls take for granted, and how their arguments are checked."""
 
     def __init__(
-        self, settings: Settings, *, default_version: str | None, converter: DataConverter | None
+        self,
+        settings: Settings,
+        *,
+        default_version: str | None,
+        converter: DataConverter | None,
+        codecs: PayloadCodecs,
     ) -> None:
         self.settings = settings
         self.default_version = self.version(default_version)
-        self.converter = checked_converter(converter)
+        self.codecs = codecs
+        self.plain = checked_converter(converter)
+        self.converter = codecs.converter(self.plain)
 
     def name(self, name: object, what: str) -> str:
         """Return the name of an orchestrator, event or such. Raises ``ConfigurationError``."""
@@ -44,12 +52,17 @@ class Arguments:
         return check_version(version, chars_max=self.settings.name_chars_max)
 
     def serialized(self, value: Any) -> str | None:
-        """Return a value as text. Raises ``SerializationError``."""
-        text: object = self.converter.serialize(value)
+        """Return a value as text, encoded. Raises ``SerializationError``, ``PayloadCodecError``."""
+        text: object = self.plain.serialize(value)
         try:
-            return text_or_none(text, "what the data converter returns")
+            checked = text_or_none(text, "what the data converter returns")
         except ConfigurationError as error:
             raise SerializationError(f"a value cannot be stored: {error}") from error
+        return self.codecs.encode(checked)
+
+    def reason(self, reason: object) -> str | None:
+        """Return a reason, encoded. Raises ``ConfigurationError``, ``PayloadCodecError``."""
+        return self.codecs.encode(text_or_none(reason, "reason"))
 
     def page_size(self, count: object, what: str) -> int:
         """Return the size of a page, at most what the settings allow. Raises ``ConfigurationError``."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from durabletask_azure.bulk import BulkProgress
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, check_flag
-from durabletask_azure.engine.operations import ClientOperations
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
-from durabletask_azure.ports import InstanceFilter
+from durabletask_azure.calls.filters import select
+from durabletask_azure.calls.steps import OnProgress, Steps, checked_progress
+from durabletask_azure.engine.operations import ClientOperations, FilteredPurge
+from durabletask_azure.errors import ArgumentTypeError, BulkInterruptedError, ConfigurationError
 from durabletask_azure.query import (
+    OrchestrationQuery,
     OrchestrationStatus,
     PurgeInstancesResult,
-    before,
     check_statuses,
-    moment_of,
     stored_statuses,
 )
 
@@ -51,27 +53,59 @@ class PurgingCalls:
         runtime_status: Sequence[OrchestrationStatus] | None,
         recursive: bool,
         timeout: timedelta | None,
-    ) -> Call[PurgeInstancesResult]:
+        query: OrchestrationQuery | None,
+        on_progress: OnProgress | None,
+    ) -> Steps[PurgeInstancesResult]:
         """Purge all ended instances that fit."""
         if timeout is not None and not isinstance(timeout, timedelta):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ArgumentTypeError(f"timeout must be a timedelta, not {type(timeout).__name__}")
         if timeout is not None and timeout <= timedelta():
             raise ConfigurationError(f"timeout must be greater than zero, not {timeout}")
         check_flag(recursive)
-        statuses = [status for status in check_statuses(runtime_status) or TERMINAL if status in TERMINAL]
-        where = InstanceFilter(
-            statuses=stored_statuses(statuses),
-            created_from=moment_of(created_time_from, "created_time_from"),
-            created_to=before(moment_of(created_time_to, "created_time_to")),
-        )
-        timeout_s = timeout.total_seconds() if timeout is not None else None
-        self._logger.info("purging instances by filter: %s", where)
-
-        async def call() -> PurgeInstancesResult:
-            if not statuses:
-                return PurgeInstancesResult(0, True)
-            return PurgeInstancesResult(
-                *await self._operations.purging.purge_by(where, recursive=recursive, timeout_s=timeout_s)
+        checked_progress(on_progress)
+        if query is None:
+            query = OrchestrationQuery(
+                created_time_from=created_time_from,
+                created_time_to=created_time_to,
+                runtime_status=list(check_statuses(runtime_status)),
             )
+        elif not (created_time_from is None and created_time_to is None and runtime_status is None):
+            raise ConfigurationError(
+                "query has times of creation and statuses of its own: give either a query, or created_time_from,"
+                " created_time_to and runtime_status"
+            )
+        chosen = select(query, self._arguments, "query")
+        terminal = stored_statuses(TERMINAL)
+        asked = [status for status in chosen.where.statuses or terminal if status in terminal]
+        where = replace(chosen.where, statuses=tuple(asked))
+        self._logger.info("purging instances by filter: %s, tags %s", where, chosen.tags)
+        if not asked:
+            return _nothing()
+        purge = self._operations.purging.by_filter(
+            where,
+            tags=chosen.tags,
+            recursive=recursive,
+            timeout_s=timeout.total_seconds() if timeout is not None else None,
+        )
+        return _steps(purge, on_progress)
 
-        return call
+
+def _nothing() -> Steps[PurgeInstancesResult]:
+    yield from ()
+    return PurgeInstancesResult(0, True)
+
+
+def _steps(purge: FilteredPurge, on_progress: OnProgress | None) -> Steps[PurgeInstancesResult]:
+    more = True
+    while more:
+        more = yield purge.step
+        if on_progress is None:
+            continue
+        try:
+            on_progress(BulkProgress(purge.gone, purge.left, None))
+        except Exception as error:
+            result = PurgeInstancesResult(purge.gone, purge.is_complete)
+            raise BulkInterruptedError(
+                f"purging was interrupted after {purge.gone:,}: {error}", result
+            ) from error
+    return PurgeInstancesResult(purge.gone, purge.is_complete)

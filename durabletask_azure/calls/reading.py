@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from durabletask_azure import history
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, seconds, text_or_none
+from durabletask_azure.calls.filters import select
+from durabletask_azure.calls.histories import readable
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.engine.instances import InstanceReport
 from durabletask_azure.engine.operations import ClientOperations
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from durabletask_azure.ports import InstanceFilter
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -25,8 +27,6 @@ from durabletask_azure.query import (
 )
 
 __all__ = ["ReadingCalls"]
-
-_TOKEN_NUMBER_CHARS_MAX = 9
 
 
 class ReadingCalls:
@@ -43,7 +43,7 @@ class ReadingCalls:
 
         async def call() -> OrchestrationState | None:
             report = await self._operations.instances.state(instance_id, fetch_payloads=fetch_payloads)
-            return None if report is None else state_of(report, self._arguments.converter)
+            return None if report is None else self._seen(report)
 
         return call
 
@@ -81,33 +81,43 @@ class ReadingCalls:
         execution_id = text_or_none(execution_id, "execution_id")
 
         async def call() -> list[history.HistoryEvent]:
-            return history.readable(await self._operations.instances.history(instance_id, execution_id))
+            report = await self._operations.instances.history(instance_id, execution_id)
+            return readable(report, self._arguments.codecs)
 
         return call
 
     def all_states(self, query: OrchestrationQuery | None) -> Call[list[OrchestrationState]]:
         """Return the states of all instances that fit a query, oldest first."""
-        query = query if query is not None else OrchestrationQuery()
-        if not isinstance(query, OrchestrationQuery):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentTypeError(
-                f"orchestration_query must be an OrchestrationQuery, not {type(query).__name__}"
-            )
-        where = InstanceFilter(
-            id_prefix=text_or_none(query.instance_id_prefix, "instance_id_prefix") or None,
-            statuses=stored_statuses(check_statuses(query.runtime_status)),
-            created_from=moment_of(query.created_time_from, "created_time_from"),
-            created_to=before(moment_of(query.created_time_to, "created_time_to")),
-        )
-        page_size = self._arguments.page_size(query.max_instance_count, "max_instance_count")
-        fetch = query.fetch_inputs_and_outputs
+        chosen = select(query, self._arguments)
 
         async def call() -> list[OrchestrationState]:
             instances = self._operations.instances
-            rows = [row async for page in instances.all(where, page_size=page_size) for row in page]
-            rows.sort(key=lambda row: (row.created_at, row.instance_id))
-            return [await self._state(row, fetch) for row in rows]
+            states: list[OrchestrationState] = []
+            async for rows in instances.all(chosen.where, tags=chosen.tags, page_size=chosen.page_size):
+                states += await self._states(rows, chosen.fetch_payloads)
+            states.sort(key=lambda state: (state.created_at, state.instance_id))
+            return states
 
         return call
+
+    def pages(
+        self, query: OrchestrationQuery | None, *, page_size: int | None
+    ) -> Callable[[str | None], Call[Page[OrchestrationState]]]:
+        """Return what makes the call for the page that a token asks for (``None``: the first)."""
+        chosen = select(query, self._arguments)
+        size = chosen.page_size if page_size is None else self._arguments.page_size(page_size, "page_size")
+
+        def page(token: str | None) -> Call[Page[OrchestrationState]]:
+            token = text_or_none(token, "continuation_token")
+
+            async def call() -> Page[OrchestrationState]:
+                instances = self._operations.instances
+                found = await instances.page(chosen.where, tags=chosen.tags, count_max=size, token=token)
+                return Page(await self._states(found.rows, chosen.fetch_payloads), found.token)
+
+            return call
+
+        return page
 
     def list_ids(
         self,
@@ -127,9 +137,6 @@ class ReadingCalls:
         )
         count_max = self._arguments.page_size(page_size, "page_size")
         token = text_or_none(continuation_token, "continuation_token")
-        # No hub has that many partitions; and Python refuses to read numbers of some thousand digits.
-        if token is not None and len(token.partition(":")[0]) > _TOKEN_NUMBER_CHARS_MAX:
-            raise ConfigurationError("continuation_token must be one that a page of this query came with")
 
         async def call() -> Page[str]:
             if not statuses:
@@ -141,4 +148,11 @@ class ReadingCalls:
 
     async def _state(self, row: InstanceRow, fetch_payloads: bool) -> OrchestrationState:
         report = await self._operations.instances.report(row, fetch_payloads=fetch_payloads)
-        return state_of(report, self._arguments.converter)
+        return self._seen(report)
+
+    async def _states(self, rows: Sequence[InstanceRow], fetch_payloads: bool) -> list[OrchestrationState]:
+        reports = await self._operations.instances.reports(rows, fetch_payloads=fetch_payloads)
+        return [self._seen(report) for report in reports]
+
+    def _seen(self, report: InstanceReport) -> OrchestrationState:
+        return state_of(report, self._arguments.converter, self._arguments.codecs)

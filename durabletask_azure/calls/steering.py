@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from durabletask_azure.calls.arguments import Arguments, Call, check_flag, text_or_none
+from durabletask_azure.calls.arguments import Arguments, Call, check_flag
 from durabletask_azure.core.naming import check_tags, target_name
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
 from durabletask_azure.errors import ArgumentTypeError
-from durabletask_azure.query import moment_of
+from durabletask_azure.id_reuse import OrchestrationIdReusePolicy
+from durabletask_azure.query import moment_of, stored_statuses
 
 __all__ = ["SteeringCalls"]
 
@@ -35,8 +36,14 @@ class SteeringCalls:
         tags: Mapping[str, str] | None,
         version: str | None,
         raise_event: tuple[str, Any] | None,
+        reuse_id_policy: OrchestrationIdReusePolicy | None,
     ) -> Call[str]:
         """Start an orchestration."""
+        policy = OrchestrationIdReusePolicy() if reuse_id_policy is None else reuse_id_policy
+        if not isinstance(policy, OrchestrationIdReusePolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ArgumentTypeError(
+                f"reuse_id_policy must be an OrchestrationIdReusePolicy, not {type(policy).__name__}"
+            )
         event: tuple[str, str | None] | None = None
         if raise_event is not None:
             if not isinstance(raise_event, tuple) or len(raise_event) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -53,6 +60,8 @@ class SteeringCalls:
             tags=check_tags(tags) or None,
             scheduled_start=moment_of(start_at, "start_at"),
             event=event,
+            replace=stored_statuses(policy.replaceable_status),
+            ignore=stored_statuses(policy.ignorable_status),
         )
         self._logger.info("starting a new %r instance, id %r", request.name, request.instance_id)
         return lambda: self._operations.starting.start(request)
@@ -79,12 +88,12 @@ class SteeringCalls:
 
     def suspend(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Suspend an instance."""
-        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("suspending instance %r", instance_id)
         return lambda: self._operations.orders.suspend(instance_id, reason)
 
     def resume(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Resume an instance."""
-        instance_id, reason = self._arguments.instance_id(instance_id), text_or_none(reason, "reason")
+        instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("resuming instance %r", instance_id)
         return lambda: self._operations.orders.resume(instance_id, reason)

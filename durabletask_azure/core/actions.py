@@ -49,10 +49,11 @@ class StartSubOrchestration(msgspec.Struct, frozen=True, gc=False, kw_only=True)
 
 
 class CreateTimer(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Create a timer."""
+    """Create a timer; with ``final_fire_at`` it is a part of a longer one, which goes on when the part has fired."""
 
     id: int
     fire_at: datetime
+    final_fire_at: datetime | None = None
 
 
 class SendEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True):

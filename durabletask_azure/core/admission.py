@@ -8,12 +8,14 @@ if its task is open or its id was never seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
+from durabletask_azure.core.continuing import continue_request, continued_child
+from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
     EventRaisedEvent,
     ExecutionCompletedEvent,
@@ -34,23 +36,26 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
+    ContinuedChild,
     FailInstance,
     Inbound,
     Message,
     PurgeInstance,
     ReplaceInstance,
+    ResetInstance,
+    RewindInstance,
     StartInstance,
     ToPartition,
 )
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import Payload
 from durabletask_azure.core.purge import is_child_of, purge
+from durabletask_azure.core.registry import OrchestratorDefinition, Refusal
 from durabletask_azure.core.rows import InstanceRow, PastExecution
 from durabletask_azure.core.starts import begin, child_start, create, replace_request, start_execution
 from durabletask_azure.core.state import ExecutionState
 
 if TYPE_CHECKING:
-    from durabletask_azure.core.registry import OrchestratorDefinition
     from durabletask_azure.core.turn import Turn, TurnContext
 
 __all__ = ["Admission", "in_order"]
@@ -78,6 +83,8 @@ def _rank(item: Inbound) -> int:
     match item.message.body:
         case StartInstance() | ExecutionStartedEvent() | ReplaceInstance():
             return 0
+        case RewindInstance() | ResetInstance() | ContinuedChild():
+            return 0
         case ExecutionTerminatedEvent() | FailInstance():
             return 2
         case PurgeInstance():
@@ -89,14 +96,17 @@ def _rank(item: Inbound) -> int:
 class Admission:
     """One batch of messages on its way into one instance."""
 
-    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn) -> None:
+    def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn, loaded: Mapping[str, str]) -> None:
         self.instance = instance
+        self.loaded = loaded
         self.ctx = ctx
         self.turn = turn
         self.new: list[HistoryEvent] = []
         """Events added to the history by this turn, for the orchestrator to see."""
         self.ended: ExecutionCompletedEvent | None = None
         """Set when the instance ends without its code being asked: terminated or failed."""
+        self.continued = False
+        """Whether the history is a new one, whose code runs in the next turn."""
         self.changed = False
         self.ready = instance.is_ready
         self.custom_status: tuple[Payload] | None = None
@@ -104,6 +114,8 @@ class Admission:
         self.kept: list[Message] = list(row.kept) if row else []
         self.reason = row.reason if row else None
         self.definition: OrchestratorDefinition | None = None
+        self.refusal: Refusal | None = None
+        """Why there is no definition: set unless the instance is absent."""
         self.now: datetime = instance.state.now or ctx.server_now
 
     @property
@@ -116,7 +128,7 @@ class Admission:
     @property
     def has_work(self) -> bool:
         """Whether the orchestrator has something to run for."""
-        return self.definition is not None and bool(self.new or self.ready)
+        return self.definition is not None and bool(self.new or self.ready) and not self.continued
 
     def run(self, inbound: Sequence[Inbound]) -> None:
         """Admit a batch that is already in order."""
@@ -134,7 +146,9 @@ class Admission:
         assert row is not None
         self.turn.segments.extend(self.instance.flush_tail(self.ctx.settings.segment_bytes_max))
         commit = row.commit if row.status.is_terminal else self.ctx.n
-        return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit))
+        started = self.instance.state.started
+        sources = started.sources if started is not None else ()
+        return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit, sources=sources))
 
     def next_row(self, state: ExecutionState) -> InstanceRow:
         """Return the row as this turn leaves it, without its tail."""
@@ -206,6 +220,10 @@ class Admission:
                 replace_request(self, item, body)
             case PurgeInstance():
                 self._purge(item, body)
+            case RewindInstance() | ResetInstance():
+                continue_request(self, item, body)
+            case ContinuedChild():
+                continued_child(self, item, body)
             case FailInstance() | ExecutionTerminatedEvent():
                 self.end(item, body)
             case _:
@@ -229,9 +247,9 @@ class Admission:
         match message.body:
             case ExecutionStartedEvent() as started:
                 self._start_absent(item, started)
-            case ReplaceInstance(start=started):
+            case ReplaceInstance(start=started) | ContinuedChild(start=started):
                 self._start_absent(item, started)
-            case StartInstance() | PurgeInstance() | FailInstance():
+            case StartInstance() | PurgeInstance() | FailInstance() | RewindInstance() | ResetInstance():
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
                 self.drop(item, "the instance was purged")
@@ -254,30 +272,28 @@ class Admission:
     # ------------------------------------------------------------------ code that is not here
 
     def find_code(self) -> None:
-        """Look up the code of the instance's name and version."""
+        """Look up the code of the instance's name and version, and whether this worker runs it."""
         row = self.instance.row
-        self.definition = self.ctx.registry.orchestrator(row.name, row.version) if row else None
+        found = None if row is None else self.ctx.registry.code_for(row.name, row.version)
+        self.refusal = found if isinstance(found, Refusal) else None
+        self.definition = None if isinstance(found, Refusal) else found
 
     def _resume(self) -> None:
         """Do what needs no message: a start that is due, kept messages whose code is here now."""
-        row = self.instance.row
-        assert row is not None
         if self.instance.state.started is None:
             begin(self)
-        elif self.definition is None:
-            self.note_missing_code(row)
+        elif self.refusal is not None:
+            self.refuse(self.refusal)
         elif self.kept or self.reason is not None:
             self.admit_kept()
 
-    def note_missing_code(self, row: InstanceRow) -> None:
-        """Give the row the reason why its instance does not run."""
-        version = f" version {row.version!r}" if row.version else ""
-        reason = (
-            f"no orchestrator {row.name!r}{version} is registered with the worker that owns the instance"
-            f" (registered: {self.ctx.registry.known_orchestrators()})"
-        )
-        self.changed = self.changed or self.reason != reason
-        self.reason = reason
+    def refuse(self, refusal: Refusal) -> None:
+        """Let the instance wait with a reason in its row, or fail it, as the worker is told to."""
+        if refusal.failure is not None:
+            self.fail(refusal.failure)
+            return
+        self.changed = self.changed or self.reason != refusal.reason
+        self.reason = refusal.reason
 
     def admit_kept(self) -> None:
         """Admit what waited in the row, now that the instance can run."""
@@ -312,14 +328,11 @@ class Admission:
             if not is_child_of(self, body.parent_execution_id):
                 self.drop(item, "it is for the child of another execution")
                 return
+        if isinstance(body, FailInstance):
+            self.fail(body.failure)
+            return
         if self.instance.state.started is None:
             start_execution(self)
-        if isinstance(body, FailInstance):
-            self.ended = ExecutionCompletedEvent(
-                timestamp=self.now, commit=self.ctx.n, status=RuntimeStatus.FAILED, failure=body.failure
-            )
-            self._touch()
-            return
         self.push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
         children = tuple(
             task.instance_id
@@ -334,6 +347,15 @@ class Admission:
             cascade=children if body.recurse else (),
         )
 
+    def fail(self, failure: FailureDetails) -> None:
+        """End a pending or running instance as failed, without asking its code."""
+        if self.instance.state.started is None:
+            start_execution(self)
+        self.ended = ExecutionCompletedEvent(
+            timestamp=self.now, commit=self.ctx.n, status=RuntimeStatus.FAILED, failure=failure
+        )
+        self._touch()
+
     def _event(
         self,
         item: Inbound,
@@ -341,7 +363,11 @@ class Admission:
     ) -> None:
         if self.instance.is_terminal or self.ended is not None:
             self.drop(item, "the instance has ended")
-        elif self.definition is None or (self.instance.state.started is None and not begin(self)):
+        elif (
+            self.definition is None
+            or self.continued
+            or (self.instance.state.started is None and not begin(self))
+        ):
             self._keep(item)
         else:
             self._accept(item, body)

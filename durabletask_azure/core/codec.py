@@ -8,18 +8,24 @@ the other side. Sizes and spilling are ``core.payloads``'s business.
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache, partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 
+from durabletask_azure.core.envelope import encoded_by
+from durabletask_azure.core.rebuilding import in_parts, stored_fields
 from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
-__all__ = ["DataConverter", "JsonDataConverter", "checked_converter"]
+__all__ = ["DataConverter", "JsonDataConverter", "checked_converter", "rebuilt_as_declared"]
 
-_PLAIN: frozenset[Any] = frozenset({Any, object, str, int, float, bool, dict, list, type(None)})
+_PLAIN: frozenset[Any] = frozenset((None, Any, object, str, int, float, bool, dict, list, type(None)))
 _decode = msgspec.json.Decoder().decode
 
 
@@ -35,19 +41,35 @@ class DataConverter(ABC):
         """
 
     @abstractmethod
-    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
-        """Return the value ``text`` stands for, rebuilt as ``target_type`` if one is given.
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        """Return the value ``data`` stands for, rebuilt as ``target_type`` if one is given.
 
         Raises:
             SerializationError: the text is damaged or does not fit the type; the message names the type.
         """
+
+    def coerce(self, value: Any, target_type: Any = None) -> Any:
+        """Return a value that is no text any more, rebuilt as ``target_type`` if one is given; errors as above."""
+        return value if target_type is None else self.deserialize(self.serialize(value), target_type)
+
+    def can_reconstruct(self, target_type: Any) -> bool:
+        """Return whether an annotated type is to be given to :meth:`deserialize`; a type that a call names always is.
+
+        A converter claims nothing unless it says so here: values then arrive as :meth:`deserialize` has them without
+        a type.
+        """
+        return False
+
+
+_UNCHECKED: tuple[Any, ...] = (None, Any, object)
 
 
 class JsonDataConverter(DataConverter):
     """The default: plain JSON, with dataclasses, msgspec, attrs and pydantic models, enums and the usual value types.
 
     A class of your own takes part with a method ``to_json(self)`` that returns something representable and a class
-    method ``from_json(cls, value)``. Primitive, unknown and missing annotations hand the JSON value over as it is.
+    method ``from_json(cls, value)``, or ``from_json(cls, value, converter)`` to rebuild parts of it. Primitive, unknown
+    and missing annotations hand the JSON value over as it is.
     """
 
     def serialize(self, value: Any) -> str | None:
@@ -59,7 +81,7 @@ class JsonDataConverter(DataConverter):
         if kind is bool:
             return "true" if value else "false"
         try:
-            text = _encode(value)
+            text = _text_of(value)
             if not text.isascii():
                 text.encode()
         except UnicodeEncodeError:  # half a surrogate pair: only the escaped form can be stored
@@ -76,27 +98,40 @@ class JsonDataConverter(DataConverter):
             ) from error
         return text
 
-    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
-        if text is None:
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        if not data:
             return None
         try:
-            value = _decode(text)
+            value = _decode(data)
         except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
             # What JSON proper does not have but its Python reader takes: infinities, half a surrogate pair.
             try:
-                value = json.loads(text)
+                value = json.loads(data)
             except (ValueError, RecursionError) as error:
-                raise SerializationError(f"a payload is not JSON: {error}") from error
+                raise _unreadable(data, error) from error
         if value is None or target_type is None or _is_plain(target_type):
             return value
-        return _rebuild(value, target_type)
+        return _rebuild(value, target_type, self)
+
+    def coerce(self, value: Any, target_type: Any = None) -> Any:
+        if value is None or _is_plain(target_type):
+            return value
+        if _is_class(target_type) and isinstance(value, target_type):
+            return value
+        return _rebuild(value, target_type, self)
+
+    def can_reconstruct(self, target_type: Any) -> bool:
+        """Return whether values of that type are more than plain JSON."""
+        return not _is_plain(target_type)
 
 
-def _is_plain(target_type: Any) -> bool:
-    try:
-        return target_type in _PLAIN
-    except TypeError:  # an annotation that cannot be hashed is none of these
-        return False
+def _unreadable(text: str, error: Exception) -> SerializationError:
+    codec_id = encoded_by(text)
+    if codec_id is None:
+        return SerializationError(f"a payload is not JSON: {error}")
+    return SerializationError(
+        f"a value was encoded with the payload codec {codec_id!r}, which this hub was not opened with"
+    )
 
 
 def checked_converter(converter: object) -> DataConverter:
@@ -110,23 +145,49 @@ def checked_converter(converter: object) -> DataConverter:
     return converter
 
 
+def _is_plain(target_type: Any) -> bool:
+    try:
+        return target_type in _PLAIN
+    except TypeError:  # an annotation with unhashable parts
+        return False
+
+
+def rebuilt_as_declared(converter: DataConverter, data: str | None, declared: Any) -> Any:
+    """Return the value ``data`` stands for, rebuilt as an annotation says if the converter claims its type."""
+    return converter.deserialize(data, declared if converter.can_reconstruct(declared) else None)
+
+
 def _represent(value: Any) -> Any:
     """Return a representable stand-in for an object that JSON does not know (the encoder's ``default`` hook)."""
     if isinstance(value, (set, frozenset)):
         members: list[Any] = list(cast(set[Any], value))
         return sorted(members, key=_encode)
+    kind = cast(type[Any], type(value))
     if not isinstance(value, type):
         if hasattr(value, "model_dump") and hasattr(value, "model_validate"):
-            return value.model_dump(mode="json")
-        to_json = getattr(value, "to_json", None)
+            if not _is_pydantic(kind):
+                return value.model_dump(mode="json")
+            # Nothing that cannot be read back: no computed fields, no aliases that are for writing alone.
+            return value.model_dump(mode="json", round_trip=True, by_alias=not _by_name(kind))
+        to_json = getattr(kind, "to_json", None)
         if callable(to_json):
-            return to_json()
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+            return to_json(value)
+        if isinstance(value, SimpleNamespace):
+            return vars(value)
+        if hasattr(kind, "__attrs_attrs__"):  # msgspec leaves private attributes out
+            return stored_fields(value)
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+    except TypeError:  # a set, further in, whose members have no order
+        fields = stored_fields(value)
+        if fields is None:
+            raise
+        return fields
 
 
 def _unknown(value: Any) -> Any:
     """Represent what msgspec met inside another object and does not know itself."""
-    if hasattr(value, "model_dump") or hasattr(value, "to_json"):
+    if hasattr(value, "model_dump") or hasattr(value, "to_json") or isinstance(value, SimpleNamespace):
         return _represent(value)
     raise SerializationError(
         f"a value of type {type(value).__module__}.{type(value).__qualname__} cannot be stored; "
@@ -137,6 +198,19 @@ def _unknown(value: Any) -> Any:
 _encode = json.JSONEncoder(
     default=_represent, allow_nan=False, ensure_ascii=False, separators=(",", ":")
 ).encode
+
+
+def _text_of(value: Any) -> str:
+    try:
+        return _encode(value)
+    except TypeError as error:
+        if not str(error).startswith("keys must be"):
+            raise
+        try:  # keys that are no text, such as UUIDs: msgspec knows how to write them
+            value = msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
+        except TypeError:
+            raise error from None
+    return _encode(value)
 
 
 def _find_non_finite(value: Any, path: str, depth: int) -> str | None:
@@ -157,20 +231,43 @@ def _find_non_finite(value: Any, path: str, depth: int) -> str | None:
     return None
 
 
-def _rebuild(value: Any, target_type: Any) -> Any:
+def _rebuild(value: Any, target_type: Any, converter: DataConverter) -> Any:
     """Return ``value``, as parsed from JSON, as an instance of ``target_type``."""
     try:
         if _is_class(target_type) and _has_hook(target_type):
-            return _decode_hook(target_type, value)
-        return msgspec.convert(value, target_type, dec_hook=_decode_hook, str_keys=True)
+            return _decode_hook(converter, target_type, value)
+        return msgspec.convert(value, target_type, dec_hook=partial(_decode_hook, converter), str_keys=True)
     except SerializationError as error:
         raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
-    except TypeError:  # not a type msgspec can check (a protocol, a type variable, an unusual union)
-        return value
+    except TypeError:  # not a type msgspec can check (a protocol, a type variable, an unusual union or enum)
+        return _rebuild_in_parts(value, target_type, converter)
     except _UnknownClassError:
         return value
     except Exception as error:  # a validation error, or whatever a user's from_json raises
         raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
+
+
+def _rebuild_in_parts(value: Any, target_type: Any, converter: DataConverter) -> Any:
+    try:
+        return in_parts(value, target_type, partial(_part, converter), _encode)
+    except Exception as error:  # an error of a part, or whatever a user's class raises
+        raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
+
+
+def _part(converter: DataConverter, value: Any, target_type: Any) -> Any:
+    return (
+        value if any(target_type is kind for kind in _UNCHECKED) else _rebuild(value, target_type, converter)
+    )
+
+
+def _is_pydantic(kind: type[Any]) -> bool:
+    return hasattr(kind, "__pydantic_validator__")
+
+
+@lru_cache(maxsize=1024)
+def _by_name(model: Any) -> bool:
+    """Return whether a pydantic model can be read by the names of its fields: from pydantic 2.11 on."""
+    return "by_name" in inspect.signature(model.model_validate_json).parameters
 
 
 def _type_name(target_type: Any) -> str:
@@ -187,18 +284,31 @@ def _has_hook(target_type: Any) -> bool:
     )
 
 
-def _decode_hook(target_type: Any, value: Any) -> Any:
+def _decode_hook(converter: DataConverter, target_type: Any, value: Any) -> Any:
     """Build a class that msgspec does not know itself."""
     validate = getattr(target_type, "model_validate", None)
     try:
         if callable(validate):
+            if _is_pydantic(target_type):
+                # From JSON, not from its values: strict models and encoded bytes are read right only so.
+                names = {"by_alias": True, "by_name": True} if _by_name(target_type) else {}
+                return target_type.model_validate_json(_encode(value), **names)
             return validate(value)
         from_json = getattr(target_type, "from_json", None)
         if callable(from_json):
-            return from_json(value)
+            return from_json(value, converter) if _takes_converter(from_json) else from_json(value)
     except TypeError as error:
         raise SerializationError(f"TypeError: {error}") from error
     raise _UnknownClassError
+
+
+@lru_cache(maxsize=1024)
+def _takes_converter(from_json: Callable[..., Any]) -> bool:
+    """Return whether a ``from_json`` asks for the converter too, by a second parameter called ``converter``."""
+    try:
+        return list(inspect.signature(from_json).parameters)[1:2] == ["converter"]
+    except (TypeError, ValueError):
+        return False
 
 
 class _UnknownClassError(Exception):

@@ -7,23 +7,16 @@ on the line that makes it. Names and meaning follow ``durabletask.task.Orchestra
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from durabletask_azure.core.actions import ContinuedAsNew
-from durabletask_azure.core.annotations import signature_of
-from durabletask_azure.core.journal import Journal, activity_action, child_action
+from durabletask_azure.core.calling import CallingContext
 from durabletask_azure.core.naming import (
-    check_instance_id,
     check_name,
-    check_tags,
-    check_version,
-    target_name,
 )
 from durabletask_azure.core.replay_logger import ReplaySafeLogger
-from durabletask_azure.core.retry import RetryPolicy
-from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
+from durabletask_azure.core.tasks import CancellableTask, TimerTask
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,15 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["OrchestrationContext"]
 
 T = TypeVar("T")
+TInput = TypeVar("TInput")
 
 _UUID_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "durabletask_azure")
 
 
-class OrchestrationContext:
+class OrchestrationContext(CallingContext):
     """One execution of an orchestration, as its orchestrator sees it."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
 
     # ------------------------------------------------------------ what is known
 
@@ -115,119 +106,6 @@ class OrchestrationContext:
         return fire_at.replace(tzinfo=UTC) if fire_at.utcoffset() is None else fire_at.astimezone(UTC)
 
     @overload
-    def call_activity(
-        self,
-        activity: Callable[..., Any] | Any,
-        *,
-        input: Any = ...,
-        retry_policy: RetryPolicy | None = ...,
-        tags: dict[str, str] | None = ...,
-        return_type: type[T],
-    ) -> CompletableTask[T]: ...
-
-    @overload
-    def call_activity(
-        self,
-        activity: Callable[..., Any] | Any,
-        *,
-        input: Any = ...,
-        retry_policy: RetryPolicy | None = ...,
-        tags: dict[str, str] | None = ...,
-        return_type: None = ...,
-    ) -> CompletableTask[Any]: ...
-
-    def call_activity(
-        self,
-        activity: Callable[..., Any] | Any,
-        *,
-        input: Any = None,
-        retry_policy: RetryPolicy | None = None,
-        tags: dict[str, str] | None = None,
-        return_type: Any = None,
-    ) -> CompletableTask[Any]:
-        """Schedule an activity, given by name, function, class or instance, and return the task of its result.
-
-        ``return_type`` is what the result is rebuilt as; without it, the function's return annotation.
-
-        Raises:
-            TypeError: an argument is of a wrong type. ValueError: the name is not allowed.
-            SerializationError: the input cannot be stored.
-        """
-        name = self._name(activity, "activity")
-        if retry_policy is not None:
-            _check_policy(retry_policy)
-        make = activity_action(
-            name=name, text=self._text(input), tags=None if tags is None else check_tags(tags)
-        )
-        if return_type is None and not isinstance(activity, str):
-            return_type = _declared_result(activity)
-        return self._journal.call(name, make, is_child=False, return_type=return_type, policy=retry_policy)
-
-    @overload
-    def call_sub_orchestrator(
-        self,
-        orchestrator: Callable[..., Any] | Any,
-        *,
-        input: Any = ...,
-        instance_id: str | None = ...,
-        retry_policy: RetryPolicy | None = ...,
-        version: str | None = ...,
-        return_type: type[T],
-        tags: dict[str, str] | None = ...,
-    ) -> CompletableTask[T]: ...
-
-    @overload
-    def call_sub_orchestrator(
-        self,
-        orchestrator: Callable[..., Any] | Any,
-        *,
-        input: Any = ...,
-        instance_id: str | None = ...,
-        retry_policy: RetryPolicy | None = ...,
-        version: str | None = ...,
-        return_type: None = ...,
-        tags: dict[str, str] | None = ...,
-    ) -> CompletableTask[Any]: ...
-
-    def call_sub_orchestrator(
-        self,
-        orchestrator: Callable[..., Any] | Any,
-        *,
-        input: Any = None,
-        instance_id: str | None = None,
-        retry_policy: RetryPolicy | None = None,
-        version: str | None = None,
-        return_type: Any = None,
-        tags: dict[str, str] | None = None,
-    ) -> CompletableTask[Any]:
-        """Start a sub-orchestration and return the task of its result.
-
-        Without ``instance_id`` the id comes from this execution's and the call's number; a retry gets a new one. The
-        child has this instance's tags, overridden by ``tags``.
-
-        Raises:
-            TypeError: an argument is of a wrong type. ValueError: the name or instance id is not allowed.
-            SerializationError: the input cannot be stored.
-        """
-        journal = self._journal
-        name = self._name(orchestrator, "orchestrator")
-        _check_policy(retry_policy)
-        if instance_id is not None:
-            self._check_instance_id(instance_id)
-        merged = {**journal.start.tags, **(check_tags(tags) or {})}
-        make = child_action(
-            journal,
-            name=name,
-            instance_id=instance_id,
-            text=self._text(input),
-            version=self._version(version) or journal.options.default_version,
-            tags=merged or None,
-        )
-        if return_type is None and not isinstance(orchestrator, str):
-            return_type = _declared_result(orchestrator)
-        return journal.call(name, make, is_child=True, return_type=return_type, policy=retry_policy)
-
-    @overload
     def wait_for_external_event(
         self, name: str, *, data_type: type[T], timeout: timedelta | None = ...
     ) -> CancellableTask[T]: ...
@@ -293,28 +171,3 @@ class OrchestrationContext:
     def create_replay_safe_logger(self, logger: Logger) -> ReplaySafeLogger:
         """Return a logger that passes on to ``logger`` only what is not a replay."""
         return ReplaySafeLogger(logger, lambda: self._journal.replaying)
-
-    # ------------------------------------------------------------ checks
-
-    def _text(self, value: Any) -> str | None:
-        return self._journal.options.codec.serialize(value)
-
-    def _name(self, target: Any, what: str) -> str:
-        return target_name(target, what, chars_max=self._journal.options.name_chars_max)
-
-    def _version(self, version: str | None) -> str | None:
-        return check_version(version, chars_max=self._journal.options.name_chars_max)
-
-    def _check_instance_id(self, instance_id: str) -> None:
-        check_instance_id(instance_id, chars_max=self._journal.options.instance_id_chars_max)
-
-
-def _check_policy(policy: object) -> None:
-    if policy is not None and not isinstance(policy, RetryPolicy):
-        raise ArgumentTypeError(f"retry_policy must be a RetryPolicy, not {type(policy).__name__}")
-
-
-def _declared_result(target: Any) -> Any:
-    if isinstance(target, type) or not callable(target):
-        target = getattr(target, "run", None) or getattr(target, "execute", target)
-    return signature_of(target).result

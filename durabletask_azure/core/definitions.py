@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from durabletask_azure.core.import_path import Importable
+
 __all__ = [
     "ActivityDefinition",
     "OrchestratorDefinition",
@@ -59,10 +61,13 @@ class OrchestratorDefinition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityDefinition:
-    """A registered activity: ``fn(ctx, input)`` does the work; with ``is_async`` it returns an awaitable."""
+    """A registered activity: ``fn(ctx, input)`` does the work; with ``is_async`` it returns an awaitable.
+
+    ``process`` is set if it runs in a worker process, and says how it is found there."""
 
     name: str
     fn: Callable[[Any, Any], Any]
     is_async: bool
     input_type: Any = None
     output_type: Any = None
+    process: Importable | None = None

@@ -7,33 +7,55 @@ same for the same history.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
+from functools import partial
 from typing import Any, cast
 
-from durabletask_azure.core.codec import DataConverter
+from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import OrchestratorDefinition
+from durabletask_azure.core.journal import RuntimeOptions
 from durabletask_azure.core.loop import drop_coroutine
+from durabletask_azure.core.middleware import surround
 from durabletask_azure.core.tasks import Task
 
 __all__ = ["run_definition"]
 
 
 async def run_definition(
-    definition: OrchestratorDefinition, context: Any, codec: DataConverter, text: str | Exception | None
+    definition: OrchestratorDefinition, context: Any, options: RuntimeOptions, text: str | Exception | None
 ) -> Any:
-    """Run one execution to its end and return its result; ``text`` is the input, or why it cannot be had."""
+    """Run one execution to its end, inside the middleware, and return its result.
+
+    ``text`` is the input, or why it cannot be had.
+    """
     if isinstance(text, Exception):
         raise text
-    outcome: object = definition.start(context, codec.deserialize(text, definition.input_type))
+    value = rebuilt_as_declared(options.codec, text, definition.input_type)
+    if options.orchestration_middleware:
+        call = partial(_run, definition, context)
+        return await surround(options.orchestration_middleware, context, call)(value)
+    outcome: object = definition.start(context, value)
+    awaited = _awaited(definition, outcome)
+    return outcome if awaited is None else await awaited
+
+
+async def _run(definition: OrchestratorDefinition, context: Any, value: Any) -> Any:
+    outcome: object = definition.start(context, value)
+    awaited = _awaited(definition, outcome)
+    return outcome if awaited is None else await awaited
+
+
+def _awaited(definition: OrchestratorDefinition, outcome: object) -> Awaitable[Any] | None:
+    """Return what has to be awaited for the result; ``None`` if ``outcome`` is the result."""
     if inspect.isgenerator(outcome):
-        return await _drive(cast(Generator[Any, Any, Any], outcome))
+        return _drive(cast(Generator[Any, Any, Any], outcome))
     if inspect.isawaitable(outcome):
-        return await outcome
+        return outcome
     if inspect.isasyncgen(outcome):
         raise TypeError(
             f"{definition.name!r} is an async generator: await the tasks, or yield them without async"
         )
-    return outcome
+    return None
 
 
 async def _drive(generator: Generator[Any, Any, Any]) -> Any:

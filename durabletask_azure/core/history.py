@@ -26,10 +26,12 @@ __all__ = [
     "EventSentEvent",
     "ExecutionCompletedEvent",
     "ExecutionResumedEvent",
+    "ExecutionRewoundEvent",
     "ExecutionStartedEvent",
     "ExecutionSuspendedEvent",
     "ExecutionTerminatedEvent",
     "Failure",
+    "Handover",
     "HistoryEvent",
     "OrchestratorStartedEvent",
     "Parent",
@@ -117,7 +119,8 @@ class OrchestratorStartedEvent(_Event, frozen=True, kw_only=True, tag="Orchestra
 class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionStarted"):
     """An execution began: first event of every history, after its ``OrchestratorStarted``.
 
-    ``carried`` are the external events a continue-as-new handed on, ``seen`` the ids it handed on.
+    ``carried`` are the external events a continue-as-new handed on, ``seen`` the ids it handed on. ``sources`` are the
+    executions that a rewind or reset copied this history from, the oldest first: their spilled values are still read.
     """
 
     name: str
@@ -132,6 +135,7 @@ class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionSta
     parent_trace_context: str | None = None
     carried: tuple[EventRaisedEvent, ...] = ()
     seen: tuple[SeenId, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 class ExecutionCompletedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionCompleted"):
@@ -183,6 +187,20 @@ class ExecutionResumedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionRes
     source_id: str = ""
 
 
+class ExecutionRewoundEvent(_Event, frozen=True, kw_only=True, tag="ExecutionRewound"):
+    """The execution goes on under a new id, or its parent does.
+
+    In a history that was copied by a rewind or reset it stands at the end of the copy, with ``former_execution_id``.
+    In the history of a sub-orchestration whose parent was continued so, ``parent`` is whom to answer from here on.
+    """
+
+    reason: Payload = None
+    former_execution_id: str = ""
+    parent: Parent | None = None
+    source_id: str = ""
+    sender: Sender | None = None
+
+
 class TaskScheduledEvent(_Event, frozen=True, kw_only=True, tag="TaskScheduled"):
     """The orchestrator called an activity."""
 
@@ -206,16 +224,24 @@ class TaskFailedEvent(_Event, frozen=True, kw_only=True, tag="TaskFailed"):
     failure: Failure = None
 
 
+class Handover(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """How a sub-orchestration comes to the continued execution of its parent: ``rewind``, if it failed, or as it is."""
+
+    rewind: bool = False
+    reason: str | None = None
+
+
 class SubOrchestrationInstanceCreatedEvent(
     _Event, frozen=True, kw_only=True, tag="SubOrchestrationInstanceCreated"
 ):
-    """The orchestrator started a sub-orchestration."""
+    """The orchestrator started a sub-orchestration; with ``handover`` an execution this one continues did."""
 
     name: str
     instance_id: str
     version: str | None = None
     input: Payload = None
     tags: Tags = None
+    handover: Handover | None = None
 
 
 class SubOrchestrationInstanceCompletedEvent(
@@ -237,9 +263,10 @@ class SubOrchestrationInstanceFailedEvent(
 
 
 class TimerCreatedEvent(_Event, frozen=True, kw_only=True, tag="TimerCreated"):
-    """The orchestrator created a timer."""
+    """The orchestrator created a timer; with ``final_fire_at`` it is a part of a longer one, due then."""
 
     fire_at: datetime
+    final_fire_at: datetime | None = None
 
 
 class TimerFiredEvent(_Event, frozen=True, kw_only=True, tag="TimerFired"):
@@ -274,6 +301,7 @@ HistoryEvent = (
     | ExecutionTerminatedEvent
     | ExecutionSuspendedEvent
     | ExecutionResumedEvent
+    | ExecutionRewoundEvent
     | TaskScheduledEvent
     | TaskCompletedEvent
     | TaskFailedEvent
@@ -317,8 +345,9 @@ def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:
     return refs
 
 
+_PAYLOAD_FIELDS = ("input", "result", "failure", "tags", "reason")
 _PAYLOADS: dict[type[HistoryEvent], tuple[str, ...]] = {
-    kind: tuple(field for field in ("input", "result", "failure", "tags") if field in kind.__struct_fields__)
+    kind: tuple(field for field in _PAYLOAD_FIELDS if field in kind.__struct_fields__)
     for kind in get_args(HistoryEvent)
 }
 """The fields of each kind of event that may hold a reference."""

@@ -33,6 +33,7 @@ class Instance:
     """An instance of a partition, loaded: absent, pending, living or terminal."""
 
     __slots__ = (
+        "closed",
         "cold",
         "etag",
         "execution",
@@ -59,6 +60,8 @@ class Instance:
         self.execution: Execution | None = None
         self.cold: list[HistoryEvent] | None = None
         """History that the execution has still to replay before it can run; ``None`` while warm or finished."""
+        self.closed: list[HistoryEvent] = []
+        """History of an execution that had ended when it was loaded."""
 
     @classmethod
     def load(
@@ -79,7 +82,9 @@ class Instance:
         if row.tail:
             instance.tail = [row.tail]
             instance.tail_bytes = len(row.tail)
-        if not row.status.is_terminal:
+        if row.status.is_terminal:
+            instance.closed = events
+        else:
             instance.cold = events
         return instance
 
@@ -115,6 +120,7 @@ class Instance:
             partition=partition,
             partitions=partitions,
             parent_trace_context=started.parent_trace_context,
+            sources=started.sources,
         )
 
     def append(self, events: Sequence[HistoryEvent]) -> None:
@@ -156,6 +162,7 @@ class Instance:
         self.tail_bytes = 0
         self.segments = 0
         self.cold = []
+        self.closed = []
 
     def drop_execution(self) -> None:
         """Close the live execution, if any."""

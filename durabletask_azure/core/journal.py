@@ -25,9 +25,11 @@ from durabletask_azure.core.actions import (
 from durabletask_azure.core.codec import DataConverter, JsonDataConverter
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import EventRaisedEvent
+from durabletask_azure.core.middleware import ActivityMiddleware, OrchestrationMiddleware
+from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.core.retry import RetryPolicy, next_delay
 from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
-from durabletask_azure.errors import OrchestrationStateError
+from durabletask_azure.errors import OrchestrationStateError, PayloadCodecError
 
 __all__ = ["Journal", "RuntimeOptions", "Start", "activity_action", "child_action"]
 
@@ -39,6 +41,8 @@ class RuntimeOptions:
     """What the runtime takes from the worker's settings; it must be the same wherever an execution is replayed."""
 
     codec: DataConverter = field(default_factory=JsonDataConverter)
+    codecs: PayloadCodecs = NO_CODECS
+    """What failures are encoded with; values are by ``codec``."""
     failure_text_bytes_max: int = 16 * 1024
     name_chars_max: int = 250
     instance_id_chars_max: int = 500
@@ -46,6 +50,12 @@ class RuntimeOptions:
     """Callbacks one event may set off before the orchestrator counts as never coming to rest."""
     default_version: str | None = None
     """The version sub-orchestrations are started with when the call names none."""
+    maximum_timer_interval: timedelta | None = None
+    """A longer timer is made of several, one after the other; ``None`` for no limit. It may change between replays."""
+    orchestration_middleware: tuple[OrchestrationMiddleware, ...] = ()
+    """Code around every orchestration, outermost first."""
+    activity_middleware: tuple[ActivityMiddleware, ...] = ()
+    """Code around every activity, outermost first."""
     exception_properties: Callable[[BaseException], dict[str, Any] | None] | None = None
 
 
@@ -107,6 +117,7 @@ class Journal:
         self._origin: datetime | None = None
         self._calls: dict[int, _Call] = {}
         self._timers: dict[int, TimerTask] = {}
+        self._part_of: dict[int, datetime] = {}
         self._buffered: dict[str, deque[tuple[int, EventRaisedEvent, str | Exception | None]]] = {}
         self._arrivals = 0
         self._waiting: dict[str, deque[CancellableTask[Any]]] = {}
@@ -185,10 +196,28 @@ class Journal:
     def create_timer(self, fire_at: datetime) -> TimerTask:
         """Create a durable timer."""
         timer = TimerTask(fire_at)
-        timer_id = self._record(lambda id: CreateTimer(id=id, fire_at=fire_at))
-        self._timers[timer_id] = timer
-        timer.set_cancel_handler(lambda: self._forget_timer(timer_id))
+        self._set_timer(timer, fire_at)
         return timer
+
+    def _set_timer(self, timer: TimerTask, due: datetime) -> None:
+        """Have the history time a timer, or the next part of it if it is longer than timers may be."""
+        interval = self.options.maximum_timer_interval
+        final: datetime | None = None
+        fire_at = due
+        if interval is not None and due - self.now > interval:
+            final, fire_at = due, self.now + interval
+        timer_id = self._record(lambda id: CreateTimer(id=id, fire_at=fire_at, final_fire_at=final))
+        self._timers[timer_id] = timer
+        if final is not None:
+            self._part_of[timer_id] = final
+        timer.set_cancel_handler(lambda: self._forget_timer(timer_id))
+
+    def timer_recorded(self, timer_id: int, final_fire_at: datetime | None) -> None:
+        """Take over from the history whether a timer was made of parts: the limit may have been another then."""
+        if final_fire_at is not None:
+            self._part_of[timer_id] = final_fire_at
+        elif self._part_of:
+            self._part_of.pop(timer_id, None)
 
     def _forget_timer(self, timer_id: int) -> None:
         if not self.inert and self._timers.pop(timer_id, None) is not None:
@@ -256,6 +285,8 @@ class Journal:
     def keep_event(self, event: EventRaisedEvent, text: str | Exception | None) -> None:
         """Keep an external event for a later wait, or for the next execution."""
         self._arrivals += 1
+        if isinstance(text, str):
+            text = self.options.codecs.decode(text)
         self._buffered.setdefault(event.name.casefold(), deque()).append((self._arrivals, event, text))
 
     def unconsumed_events(self) -> tuple[EventRaisedEvent, ...]:
@@ -278,6 +309,7 @@ class Journal:
         if call is None or call.is_child is not is_child:
             return
         del self._calls[task_id]
+        failure = self.options.codecs.decode_failure(failure)
         retry = call.retry
         if retry is not None:
             try:
@@ -296,10 +328,15 @@ class Journal:
         self._calls[self._record(retry.again)] = call
 
     def timer_fired(self, timer_id: int) -> None:
-        """Complete a timer, unless it was cancelled."""
+        """Complete a timer, or set its next part, unless it was cancelled."""
         timer = self._timers.pop(timer_id, None)
-        if timer is not None:
+        due = self._part_of.pop(timer_id, None) if self._part_of else None
+        if timer is None:
+            return
+        if due is None:
             timer.complete(None)
+        else:
+            self._set_timer(timer, due)
 
     def _complete(self, task: CompletableTask[Any], text: str | Exception | None) -> None:
         if isinstance(text, Exception):
@@ -307,6 +344,8 @@ class Journal:
             return
         try:
             value = self.options.codec.deserialize(text, task.expected_type)
+        except PayloadCodecError:  # not for the orchestrator to handle: another worker could read it
+            raise
         except Exception as error:  # shows where the value is awaited
             task.fail("", error)
         else:

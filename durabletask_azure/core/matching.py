@@ -34,6 +34,8 @@ def match_action(journal: Journal, event: ActionEvent) -> None:
     """
     action = journal.unmatched.pop(event.event_id, None)
     if action is not None and _agree(journal, action, event):
+        if isinstance(event, TimerCreatedEvent):
+            journal.timer_recorded(event.event_id, event.final_fire_at)
         return
     kind = type(event).__name__.removesuffix("Event")
     actual = "took no such action" if action is None else f"did {_describe_action(action)}"

@@ -18,6 +18,7 @@ from durabletask_azure.core.history import (
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
     ExecutionTerminatedEvent,
+    Handover,
     Sender,
     SubOrchestrationInstanceCompletedEvent,
     SubOrchestrationInstanceFailedEvent,
@@ -30,6 +31,7 @@ from durabletask_azure.core.payloads import Payload
 
 __all__ = [
     "ActivityTask",
+    "ContinuedChild",
     "FailInstance",
     "Inbound",
     "Message",
@@ -37,6 +39,8 @@ __all__ = [
     "Outbound",
     "PurgeInstance",
     "ReplaceInstance",
+    "ResetInstance",
+    "RewindInstance",
     "StartInstance",
     "ToActivities",
     "ToPartition",
@@ -75,6 +79,43 @@ class PurgeInstance(
     parent_execution_id: str | None = None
 
 
+class RewindInstance(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="RewindInstance"
+):
+    """Request to take a failed execution up again where it failed, under the execution id ``next_execution_id``."""
+
+    next_execution_id: str
+    reason: Payload = None
+
+
+class ResetInstance(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="ResetInstance"
+):
+    """Request to run an execution again from the beginning of one of its turns on, under a new execution id.
+
+    ``turn`` counts the turns of its history from 0. Events raised after that point are given again if ``keep_events``.
+    """
+
+    next_execution_id: str
+    turn: int
+    keep_events: bool = True
+    reason: Payload = None
+
+
+class ContinuedChild(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="ContinuedChild"
+):
+    """From an execution that a rewind or reset continues: the sub-orchestration of one of its tasks.
+
+    ``start`` names the continued execution as the parent, ``formers`` the executions it continues. With ``handover``
+    one of them started the child; without, the task is new and a child of theirs under that id gives way.
+    """
+
+    start: ExecutionStartedEvent
+    formers: tuple[str, ...]
+    handover: Handover | None = None
+
+
 class FailInstance(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="FailInstance"):
     """Fail a living instance visibly: a message to it is poison, or what it needs is lost."""
 
@@ -86,6 +127,9 @@ MessageBody = (
     | FailInstance
     | ReplaceInstance
     | PurgeInstance
+    | RewindInstance
+    | ResetInstance
+    | ContinuedChild
     | ExecutionStartedEvent
     | TaskCompletedEvent
     | TaskFailedEvent

@@ -25,17 +25,17 @@ __all__ = [
 _RESERVED = "@"
 
 
-def get_name(target: Any) -> str:
+def get_name(fn: Any) -> str:
     """Return the name a function, class or instance is registered and called by.
 
     A function or class has its own, a method that of the method, any other object that of its class.
 
     Raises:
-        ConfigurationError: ``target`` is a lambda.
+        ConfigurationError: ``fn`` is a lambda.
     """
-    name = getattr(target, "__name__", None)
+    name = getattr(fn, "__name__", None)
     if not isinstance(name, str):
-        name = type(target).__name__
+        name = type(fn).__name__
     if name == "<lambda>":
         raise ConfigurationError("a lambda has no name; pass name=... as well, or write a function")
     return name

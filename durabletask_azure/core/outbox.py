@@ -32,6 +32,7 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.messages import (
     ActivityTask,
+    ContinuedChild,
     Message,
     MessageBody,
     Outbound,
@@ -43,6 +44,7 @@ from durabletask_azure.core.state import ExecutionState
 
 __all__ = [
     "Origin",
+    "answer",
     "child_execution_id",
     "failure_of_ending",
     "messages_for",
@@ -61,6 +63,8 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     partition: int
     partitions: int
     parent_trace_context: str | None = None
+    sources: tuple[str, ...] = ()
+    """The executions that this one continues, if any."""
 
 
 def child_execution_id(parent_execution_id: str, task_id: int) -> str:
@@ -185,9 +189,12 @@ def _child(event: SubOrchestrationInstanceCreatedEvent, origin: Origin) -> ToPar
         parent=Parent(origin.instance_id, origin.execution_id, event.event_id, origin.name),
         parent_trace_context=origin.parent_trace_context,
     )
+    body: MessageBody = started
+    if origin.sources:
+        body = ContinuedChild(start=started, formers=origin.sources, handover=event.handover)
     return to_instance(
         event.instance_id,
-        started,
+        body,
         message_id=stable_id(origin.execution_id, "child", event.event_id),
         partitions=origin.partitions,
         sender=Sender(origin.partition, event.commit),
@@ -228,7 +235,7 @@ def _ending(event: ExecutionCompletedEvent, origin: Origin) -> list[Outbound]:
         outbound.append(
             to_instance(
                 parent.instance_id,
-                _answer(event, origin, parent),
+                answer(event, origin.instance_id, parent.task_id),
                 message_id=stable_id(origin.execution_id, "ending", parent.execution_id, parent.task_id),
                 partitions=origin.partitions,
                 execution_id=parent.execution_id,
@@ -238,14 +245,15 @@ def _ending(event: ExecutionCompletedEvent, origin: Origin) -> list[Outbound]:
     return outbound
 
 
-def _answer(event: ExecutionCompletedEvent, origin: Origin, parent: Parent) -> MessageBody:
+def answer(event: ExecutionCompletedEvent, instance_id: str, task_id: int) -> MessageBody:
+    """Return how the end of a sub-orchestration is told to the task of its parent."""
     if event.status is RuntimeStatus.COMPLETED:
         return SubOrchestrationInstanceCompletedEvent(
             timestamp=event.timestamp,
-            task_scheduled_id=parent.task_id,
+            task_scheduled_id=task_id,
             result=event.result_for_parent or event.result,
         )
-    failure = event.failure_for_parent or event.failure or failure_of_ending(event, origin.instance_id)
+    failure = event.failure_for_parent or event.failure or failure_of_ending(event, instance_id)
     return SubOrchestrationInstanceFailedEvent(
-        timestamp=event.timestamp, task_scheduled_id=parent.task_id, failure=failure
+        timestamp=event.timestamp, task_scheduled_id=task_id, failure=failure
     )

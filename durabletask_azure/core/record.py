@@ -189,7 +189,13 @@ def _action_event(
                 tags=_tags(action.tags, own, writer),
             )
         case CreateTimer():
-            return TimerCreatedEvent(timestamp=now, event_id=action.id, commit=n, fire_at=action.fire_at)
+            return TimerCreatedEvent(
+                timestamp=now,
+                event_id=action.id,
+                commit=n,
+                fire_at=action.fire_at,
+                final_fire_at=action.final_fire_at,
+            )
         case StartSubOrchestration():
             child = {
                 "instance_id": action.instance_id,

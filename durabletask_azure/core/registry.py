@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 from durabletask_azure.core.annotations import Signature, signature_of
@@ -18,12 +19,17 @@ from durabletask_azure.core.definitions import (
     TaskActivity,
     TaskOrchestration,
 )
+from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.filters import WorkItemFilters, takes_orchestration, work_item_filters_of
+from durabletask_azure.core.import_path import importable
 from durabletask_azure.core.naming import check_name, check_version, get_name
+from durabletask_azure.core.versioning import VersioningOptions, version_mismatch
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 __all__ = [
     "ActivityDefinition",
     "OrchestratorDefinition",
+    "Refusal",
     "Registry",
     "TaskActivity",
     "TaskOrchestration",
@@ -35,12 +41,25 @@ _NAMES_SHOWN_MAX = 20
 _CONTEXT_NAMES = frozenset({"ctx", "context", "_", "_ctx", "_context"})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a worker does not run an orchestration: it waits for another worker, or ends with ``failure`` if set."""
+
+    reason: str
+    failure: FailureDetails | None = None
+
+
 class Registry:
-    """The orchestrators and activities of a worker."""
+    """The orchestrators and activities of a worker, and which work the worker takes.
+
+    ``versioning`` and ``filters`` are ``None`` for a worker that takes every version and every name.
+    """
 
     def __init__(self) -> None:
         self._orchestrators: dict[tuple[str, str | None], OrchestratorDefinition] = {}
         self._activities: dict[str, ActivityDefinition] = {}
+        self.versioning: VersioningOptions | None = None
+        self.filters: WorkItemFilters | None = None
 
     @property
     def orchestrators(self) -> tuple[OrchestratorDefinition, ...]:
@@ -87,9 +106,16 @@ class Registry:
         return name
 
     def add_activity(
-        self, target: Any = None, *, name: str | None = None, factory: Callable[[], Any] | None = None
+        self,
+        target: Any = None,
+        *,
+        name: str | None = None,
+        factory: Callable[[], Any] | None = None,
+        process: bool = False,
     ) -> str:
         """Register an activity and return its name; targets as for orchestrators, ``run`` may be called ``execute``.
+
+        With ``process`` it runs in a worker process, which has to find the target by its name.
 
         Raises:
             ConfigurationError: (a ``ValueError``) the name is taken, or there is no target.
@@ -97,6 +123,7 @@ class Registry:
         """
         make, method = _resolve(target, factory, ("run", "execute"), "activity")
         name = _name(name, target, factory, "activity name")
+        found_by = importable(target, f"activity {name!r}") if process else None
         signature, style = _style(method, unbound=make is not None)
         attribute = getattr(method, "__name__", "run") if make is not None else ""
         return self._add_activity(
@@ -106,25 +133,35 @@ class Registry:
                 is_async=_kind(method) == "async",
                 input_type=signature.second if style == 2 else None,
                 output_type=signature.result,
+                process=found_by,
             )
         )
 
-    def add_activities_from(self, target: Any) -> list[str]:
+    def add_activities_from(self, target: Any, *, interface: type | None = None) -> list[str]:
         """Register every public method of an object as an activity of the method's name; return the names, sorted.
+
+        With ``interface`` (a class, abstract class or protocol) only the methods that it declares.
 
         A method whose first parameter is called ``ctx`` or ``context`` takes ``(ctx, input)`` or ``(ctx)``; any other
         takes the input alone, and one with several parameters takes the members of a list as its arguments.
 
         Raises:
-            ConfigurationError: (a ``ValueError``) a name is taken, or the object has no public method.
+            ConfigurationError: (a ``ValueError``) a name is taken, the object or the interface has no public method, or
+                the object lacks one of the interface.
         """
-        definitions = [
-            _interface_method(name, method)
-            for name, method in inspect.getmembers(target, callable)
-            if not name.startswith("_") and not inspect.isclass(method)
-        ]
+        methods = _public_methods(target)
+        if interface is not None:
+            if not isinstance(interface, type):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise ArgumentTypeError(f"interface must be a class, not {type(interface).__name__}")
+            declared = _public_methods(interface)
+            missing = ", ".join(sorted(declared.keys() - methods.keys()))
+            if missing:
+                raise ConfigurationError(f"{type(target).__name__} lacks {missing} of {interface.__name__}")
+            methods = {name: methods[name] for name in declared}
+        definitions = [_interface_method(name, method) for name, method in methods.items()]
         if not definitions:
-            raise ConfigurationError(f"{type(target).__name__} has no public method to make an activity of")
+            where = type(target).__name__ if interface is None else interface.__name__
+            raise ConfigurationError(f"{where} has no public method to make an activity of")
         for definition in definitions:
             self._check_free(definition.name)
         return [self._add_activity(definition) for definition in definitions]
@@ -132,6 +169,32 @@ class Registry:
     def orchestrator(self, name: str, version: str | None = None) -> OrchestratorDefinition | None:
         """Return the orchestrator of that name and version, else the one registered without a version."""
         return self._orchestrators.get((name, version)) or self._orchestrators.get((name, None))
+
+    def code_for(self, name: str, version: str | None) -> OrchestratorDefinition | Refusal:
+        """Return the orchestrator that this worker runs for that name and version, or why it runs none."""
+        if self.filters is not None and not takes_orchestration(self.filters, name, version):
+            return Refusal(
+                reason=f"the worker that owns the instance takes no {_which(name, version)}: see its work item filters"
+            )
+        definition = self.orchestrator(name, version)
+        if definition is None:
+            return Refusal(
+                reason=f"no orchestrator {_which(name, version)} is registered with the worker that owns the instance"
+                f" (registered: {self.known_orchestrators()})"
+            )
+        mismatch = None if self.versioning is None else version_mismatch(self.versioning, version)
+        if mismatch is not None:
+            fails = self.versioning is not None and self.versioning.fails
+            return Refusal(
+                reason=f"the worker that owns the instance runs other versions: {mismatch.message}",
+                failure=mismatch if fails else None,
+            )
+        return definition
+
+    def own_filters(self) -> WorkItemFilters:
+        """Return filters that take what is registered here, and with strict versioning its version alone."""
+        orchestrators = [name for name, _ in self._orchestrators]
+        return work_item_filters_of(orchestrators, self._activities, self.versioning)
 
     def known_orchestrators(self) -> str:
         """Return the first names and versions that are registered, for messages to people."""
@@ -153,6 +216,10 @@ class Registry:
     def _check_free(self, name: str) -> None:
         if name in self._activities:
             raise ConfigurationError(f"an activity {name!r} already exists")
+
+
+def _which(name: str, version: str | None) -> str:
+    return f"{name!r} version {version!r}" if version else f"{name!r}"
 
 
 def _name(name: str | None, target: Any, factory: Any, what: str) -> str:
@@ -248,6 +315,14 @@ def _without_context(method: Callable[..., Any], parameters: int | None) -> Call
         return method(value) if parameters == 1 else method(*value)
 
     return call
+
+
+def _public_methods(target: Any) -> dict[str, Callable[..., Any]]:
+    return {
+        name: method
+        for name, method in inspect.getmembers(target, callable)
+        if not name.startswith("_") and not inspect.isclass(method)
+    }
 
 
 def _interface_method(name: str, method: Callable[..., Any]) -> ActivityDefinition:

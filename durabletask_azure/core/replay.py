@@ -27,6 +27,7 @@ from durabletask_azure.core.history import (
     EventSentEvent,
     ExecutionCompletedEvent,
     ExecutionResumedEvent,
+    ExecutionRewoundEvent,
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
     ExecutionTerminatedEvent,
@@ -46,9 +47,12 @@ from durabletask_azure.core.journal import Journal, RuntimeOptions, Start
 from durabletask_azure.core.loop import DeterministicLoop, LoopTask
 from durabletask_azure.core.matching import check_all_matched, match_action
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
-from durabletask_azure.errors import DurableTaskError, NonDeterminismError
+from durabletask_azure.errors import DurableTaskError, NonDeterminismError, PayloadCodecError
 
 __all__ = ["Execution", "RuntimeOptions", "execute"]
+
+_FATAL = (NonDeterminismError, PayloadCodecError)
+"""What ends an execution without its orchestrator being asked."""
 
 _Input = (
     ExecutionStartedEvent
@@ -93,7 +97,7 @@ class Execution:
         try:
             for event in past:
                 self._apply(event, loaded)
-        except NonDeterminismError as error:
+        except _FATAL as error:
             self._completion = self._failure(error)
         finally:
             self._loop.leave()
@@ -118,7 +122,7 @@ class Execution:
                     unfed = len(new) - index
                     break
                 self._apply(event, loaded)
-        except NonDeterminismError as error:
+        except _FATAL as error:
             self._completion = self._failure(error)
             journal.actions = []
         finally:
@@ -173,6 +177,8 @@ class Execution:
                 self._suspended = True
             case ExecutionResumedEvent():
                 self._resume()
+            case ExecutionRewoundEvent():
+                pass
             case ExecutionCompletedEvent() | ContinuedEvent() | ExecutionTerminatedEvent():
                 self._ended = True
             case _:
@@ -226,6 +232,8 @@ class Execution:
         journal = self._journal
         tags = _text(event.tags, loaded)
         text = _text(event.input, loaded)
+        if isinstance(text, str):
+            text = self._options.codecs.decode(text)
         journal.start = Start(
             name=event.name,
             instance_id=event.instance_id,
@@ -237,9 +245,7 @@ class Execution:
         )
         for carried in event.carried:
             journal.event_raised(carried, _text(carried.input, loaded))
-        self._main = self._loop.begin(
-            run_definition(self._definition, self._context, self._options.codec, text)
-        )
+        self._main = self._loop.begin(run_definition(self._definition, self._context, self._options, text))
 
     # ------------------------------------------------------------ the end
 
@@ -267,7 +273,8 @@ class Execution:
             except Exception:  # what only describes an error must not hide it
                 properties = None
         text_bytes_max = self._options.failure_text_bytes_max
-        return Failed(describe_failure(error, text_bytes_max=text_bytes_max, properties=properties))
+        failure = describe_failure(error, text_bytes_max=text_bytes_max, properties=properties)
+        return Failed(self._options.codecs.encode_failure(failure))
 
 
 def execute(

@@ -58,13 +58,15 @@ class PastExecution(msgspec.Struct, frozen=True, gc=False):
     """An earlier execution of an instance, whose history is kept in segment rows.
 
     ``commit`` is the last one that wrote events of it: it may go once ``sent`` covers that. ``readable`` is false when
-    the tail is gone (a client replaced the instance): then its segments only wait to be deleted.
+    the tail is gone (a client replaced the instance): then its segments only wait to be deleted. ``sources`` are the
+    executions that its own history was copied from.
     """
 
     execution_id: str
     segments: int
     commit: int
     readable: bool = True
+    sources: tuple[str, ...] = ()
 
 
 class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):

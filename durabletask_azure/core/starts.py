@@ -29,7 +29,7 @@ from durabletask_azure.core.rows import PastExecution
 if TYPE_CHECKING:
     from durabletask_azure.core.admission import Admission
 
-__all__ = ["begin", "child_start", "create", "replace_request", "start_execution", "start_over"]
+__all__ = ["begin", "child_start", "create", "is_known", "replace_request", "start_execution", "start_over"]
 
 _TERMINATED_DELAY_S = 1.0
 
@@ -57,7 +57,7 @@ def child_start(admission: Admission, item: Inbound, started: ExecutionStartedEv
     """Handle a sub-orchestration's start where there is a row: a duplicate, a conflict, or a run after an ended one."""
     row = admission.instance.row
     assert row is not None
-    if (started.parent is not None and row.parent == started.parent) or _is_known(
+    if (started.parent is not None and row.parent == started.parent) or is_known(
         admission, started.execution_id
     ):
         admission.drop(item, "a duplicate of its start")
@@ -69,7 +69,7 @@ def child_start(admission: Admission, item: Inbound, started: ExecutionStartedEv
 
 def replace_request(admission: Admission, item: Inbound, body: ReplaceInstance) -> None:
     """Start an instance in place of the one that has its id, after terminating that if it is alive."""
-    if _is_known(admission, body.start.execution_id):
+    if is_known(admission, body.start.execution_id):
         admission.drop(item, "a duplicate of its start")
     elif admission.ended is not None:
         admission.put_back(item, delay_s=_TERMINATED_DELAY_S)
@@ -79,7 +79,9 @@ def replace_request(admission: Admission, item: Inbound, body: ReplaceInstance) 
         start_over(admission, item, body.start)
     else:
         source_id = stable_id(body.start.execution_id, "replace")
-        admission.end(item, ExecutionTerminatedEvent(timestamp=item.enqueued_at, source_id=source_id))
+        admission.end(
+            item, ExecutionTerminatedEvent(timestamp=item.enqueued_at, recurse=True, source_id=source_id)
+        )
         # It comes back to an instance that it has terminated itself: that it may replace.
         again = msgspec.structs.replace(body, replace=(*body.replace, RuntimeStatus.TERMINATED.value))
         message = msgspec.structs.replace(item.message, body=again)
@@ -105,8 +107,8 @@ def begin(admission: Admission) -> bool:
     assert row is not None
     if row.scheduled_start is not None and admission.now < row.scheduled_start:
         return False
-    if admission.definition is None:
-        admission.note_missing_code(row)
+    if admission.refusal is not None:
+        admission.refuse(admission.refusal)
         return False
     start_execution(admission)
     admission.admit_kept()
@@ -137,7 +139,7 @@ def start_execution(admission: Admission) -> None:
     )
 
 
-def _is_known(admission: Admission, execution_id: str) -> bool:
+def is_known(admission: Admission, execution_id: str) -> bool:
     """Return whether the instance has begun that execution before."""
     row = admission.instance.row
     assert row is not None

@@ -12,12 +12,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import assert_never
 
+import msgspec
+
 from durabletask_azure.core.history import (
     ContinuedEvent,
     EventRaisedEvent,
     EventSentEvent,
     ExecutionCompletedEvent,
     ExecutionResumedEvent,
+    ExecutionRewoundEvent,
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
     ExecutionTerminatedEvent,
@@ -110,6 +113,10 @@ class ExecutionState:
                 self.status = RuntimeStatus.RUNNING
             case ExecutionTerminatedEvent():
                 self._see(event.source_id, event)
+            case ExecutionRewoundEvent():
+                self._see(event.source_id, event)
+                if event.parent is not None and self.started is not None:
+                    self.started = msgspec.structs.replace(self.started, parent=event.parent)
             case ExecutionCompletedEvent():
                 self.completed = event
                 self.status = event.status
@@ -141,10 +148,15 @@ class ExecutionState:
     def _see(
         self,
         source_id: str,
-        event: EventRaisedEvent | ExecutionTerminatedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent,
+        event: EventRaisedEvent
+        | ExecutionTerminatedEvent
+        | ExecutionSuspendedEvent
+        | ExecutionResumedEvent
+        | ExecutionRewoundEvent,
     ) -> None:
         if source_id:
-            sender = event.sender if isinstance(event, (EventRaisedEvent, ExecutionTerminatedEvent)) else None
+            is_order = isinstance(event, (ExecutionSuspendedEvent, ExecutionResumedEvent))
+            sender = None if is_order else event.sender
             self.seen[source_id] = SeenId(id=source_id, at=event.timestamp, sender=sender)
 
 

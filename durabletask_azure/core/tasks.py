@@ -19,16 +19,17 @@ from durabletask_azure.errors import TaskCancelledError, TaskFailedError
 __all__ = ["CancellableTask", "CompletableTask", "Task", "TimerTask"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Task(ABC, Generic[T]):
+class Task(ABC, Generic[T_co]):
     """Something an orchestrator can wait for."""
 
     __slots__ = ("_exception", "_hook", "_is_complete", "_observers", "_result")
 
     def __init__(self) -> None:
         self._is_complete = False
-        self._result: T | None = None
+        self._result: T_co | None = None
         self._exception: Exception | None = None
         self._hook: Callable[[], None] | None = None
         # Who waits: futures of waits (no callback) and composite tasks, in order of arrival.
@@ -45,11 +46,11 @@ class Task(ABC, Generic[T]):
         return self._exception is not None
 
     @property
-    def result(self) -> T:
+    def result(self) -> T_co:
         """The result; the same as ``get_result()``."""
         return self.get_result()
 
-    def get_result(self) -> T:
+    def get_result(self) -> T_co:
         """Return the result.
 
         Raises:
@@ -62,7 +63,7 @@ class Task(ABC, Generic[T]):
         if self._exception is not None:
             # Without its old traceback: that would grow with every wait, and tell of waits elsewhere.
             raise self._exception.with_traceback(None)
-        return cast(T, self._result)
+        return cast(T_co, self._result)
 
     def get_exception(self) -> Exception:
         """Return the error the task failed with.
@@ -76,7 +77,7 @@ class Task(ABC, Generic[T]):
 
     # ------------------------------------------------------------ as asyncio sees it
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, T_co]:
         if not self._is_complete:
             future = asyncio.get_running_loop().create_future()
             self.subscribe(future, None)
@@ -109,7 +110,7 @@ class Task(ABC, Generic[T]):
             raise asyncio.CancelledError
         return self._exception
 
-    def add_done_callback(self, fn: Callable[[Task[T]], object], *, context: Any = None) -> None:
+    def add_done_callback(self, fn: Callable[[Task[T_co]], object], *, context: Any = None) -> None:
         """Have ``fn(task)`` called by the loop once the task is complete (for ``asyncio.wait``)."""
         loop = asyncio.get_running_loop()
         if self._is_complete:
@@ -121,7 +122,7 @@ class Task(ABC, Generic[T]):
 
             self.subscribe(("done", fn), announce)
 
-    def remove_done_callback(self, fn: Callable[[Task[T]], object]) -> int:
+    def remove_done_callback(self, fn: Callable[[Task[T_co]], object]) -> int:
         """Forget a callback; return how many there were (for ``asyncio.wait``)."""
         return self.unsubscribe(("done", fn))
 

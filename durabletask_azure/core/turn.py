@@ -35,6 +35,7 @@ from durabletask_azure.core.payloads import ANY_EXECUTION, PayloadWriter, payloa
 from durabletask_azure.core.record import continued_events, decided_events, failed_event
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import Execution, RuntimeOptions
+from durabletask_azure.core.rewind import split_unrun
 from durabletask_azure.core.rows import (
     DeleteInstance,
     DeleteSegments,
@@ -163,7 +164,7 @@ def run_turn(
     by ``ctx.server_now``: a start, a new execution, kept messages.
     """
     turn = Turn(instance, inbound)
-    admission = Admission(instance, ctx, turn)
+    admission = Admission(instance, ctx, turn, loaded)
     if broken is not None and not instance.is_terminal:
         inbound = [*inbound, _poison(instance, broken, ctx)]
     admission.run(in_order(inbound))
@@ -191,8 +192,9 @@ def _execute(admission: Admission, turn: Turn, loaded: Mapping[str, str], ctx: T
     assert row is not None and definition is not None
     new: list[HistoryEvent] = admission.new
     if row.ready:
-        new = [*(instance.cold or ()), *new]
-        instance.cold = []
+        past, begun = split_unrun(instance.cold or ())
+        new = [*begun, *new]
+        instance.cold = past
     if instance.execution is None:
         instance.execution = Execution(definition, ctx.options)
         instance.execution.replay(instance.cold or (), loaded)
@@ -341,6 +343,7 @@ def _trim_past(turn: Turn, ctx: TurnContext) -> None:
     # Tags, and events nobody waited for, go on from execution to execution under the name they were first stored by.
     live = [ref.name for ref in payload_refs([started] if started is not None else [])]
     kept: list[PastExecution] = []
+    gone: list[PastExecution] = []
     room = _TRIMMED_ROWS_MAX
     written = {write.execution_id for write in turn.segments if isinstance(write, PutSegment)}
     for past in row.past:
@@ -348,15 +351,20 @@ def _trim_past(turn: Turn, ctx: TurnContext) -> None:
             kept.append(past)
             continue
         surplus -= 1
-        gone = min(past.segments, room)
-        if gone:
-            room -= gone
-            first = past.segments - gone
-            turn.main.append(DeleteSegments(instance.instance_id, past.execution_id, first, gone))
-        if gone < past.segments:
-            kept.append(msgspec.structs.replace(past, segments=past.segments - gone, readable=False))
-            continue
-        prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{past.execution_id}/"
-        if not any(name.startswith(prefix) for name in live):
+        count = min(past.segments, room)
+        if count:
+            room -= count
+            first = past.segments - count
+            turn.main.append(DeleteSegments(instance.instance_id, past.execution_id, first, count))
+        if count < past.segments:
+            kept.append(msgspec.structs.replace(past, segments=past.segments - count, readable=False))
+        else:
+            gone.append(past)
+    # A history that was copied reads the values of those it was copied from.
+    sources = started.sources if started is not None else ()
+    read = {past.execution_id for past in kept}.union(sources, *(past.sources for past in kept))
+    for execution_id in dict.fromkeys(name for past in gone for name in (past.execution_id, *past.sources)):
+        prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{execution_id}/"
+        if execution_id not in read and not any(name.startswith(prefix) for name in live):
             turn.dropped_payloads.append(prefix)
     instance.row = msgspec.structs.replace(row, past=tuple(kept))

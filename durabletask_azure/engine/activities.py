@@ -16,14 +16,16 @@ from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import TaskCompletedEvent
-from durabletask_azure.core.messages import ActivityTask, ToPartition
+from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.core.payloads import BlobRef, PayloadWriter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.activity_middleware import SurroundedWork
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
     describe,
     describe_briefly,
+    not_registered,
     stored_ending,
     task_ended,
     task_failed,
@@ -31,36 +33,15 @@ from durabletask_azure.engine.activity_work import (
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
-from durabletask_azure.errors import ActivityNotRegisteredError, PartitionLostError, PayloadMissingError
+from durabletask_azure.engine.taken_task import DELIVERIES_EXHAUSTED, TakenTask
+from durabletask_azure.errors import PartitionLostError, PayloadMissingError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from durabletask_azure.settings import Settings
 
 __all__ = ["DELIVERIES_EXHAUSTED", "ActivityLoop", "task_failed"]
 
-DELIVERIES_EXHAUSTED = "ActivityDeliveriesExhausted"
-"""``error_type`` of an activity that was handed out too often without a result: its worker dies of it, or hangs."""
-
 _RECEIVE_WAIT_S = 1.0
 _log = logging.getLogger("durabletask_azure.engine.activities")
-
-
-class _Entry:
-    """A task this worker has: waiting, running, or with a result that is not yet sent."""
-
-    __slots__ = ("delivery", "is_lost", "is_running", "key", "readable", "received_at")
-
-    def __init__(self, key: int, delivery: ActivityDelivery, received_at: float) -> None:
-        self.key = key
-        self.delivery = delivery
-        self.received_at = received_at
-        self.is_running = False
-        self.is_lost = False
-        self.readable = delivery.task
-
-    @property
-    def task(self) -> ActivityTask:
-        assert self.readable is not None
-        return self.readable
 
 
 class ActivityLoop:
@@ -83,14 +64,15 @@ class ActivityLoop:
         self._options = options
         self._executor = executor
         self._counters = counters
+        self._names = None if registry.filters is None else registry.filters.activity_names
         self._running_max = concurrency_max or settings.activity_concurrency_max
         self._inside_max = self._running_max + settings.activity_prefetch_max
         self._batch_max = settings.pack_events_max * ports.info.partitions
-        self._inside: dict[int, _Entry] = {}
-        self._held: deque[_Entry] = deque()
+        self._inside: dict[int, TakenTask] = {}
+        self._held: deque[TakenTask] = deque()
         self._running = 0
-        self._alone: _Entry | None = None
-        self._results: list[tuple[_Entry, ToPartition]] = []
+        self._alone: TakenTask | None = None
+        self._results: list[tuple[TakenTask, ToPartition]] = []
         self._count = 0
         self._stopping = False
         self._closed = False
@@ -180,7 +162,7 @@ class ActivityLoop:
                     self._ports.clock,
                     self._settings,
                     "receiving activities",
-                    lambda room=room: self._ports.activities.receive(room, _RECEIVE_WAIT_S),
+                    lambda room=room: self._ports.activities.receive(room, _RECEIVE_WAIT_S, self._names),
                     keep_going=self._is_receiving,
                 )
             except PartitionLostError:  # patience ended with the loop
@@ -194,7 +176,7 @@ class ActivityLoop:
 
     def _take_in(self, delivery: ActivityDelivery) -> None:
         self._count += 1
-        entry = _Entry(self._count, delivery, self._ports.clock.monotonic())
+        entry = TakenTask(self._count, delivery, self._ports.clock.monotonic())
         self._inside[entry.key] = entry
         if delivery.delivery_count > 1:
             self._counters.redeliveries += 1
@@ -202,20 +184,13 @@ class ActivityLoop:
         if task is None:
             self._spawn(self._put_aside(entry))
         elif delivery.delivery_count > self._settings.delivery_count_max:
-            message = (
-                f"activity {task.name!r} was handed out {delivery.delivery_count} times without a result"
-            )
-            self._conclude(entry, None, FailureDetails(message=message, error_type=DELIVERIES_EXHAUSTED))
+            self._conclude(entry, None, entry.exhausted())
         elif self._registry.activity(task.name) is None:
-            known = ", ".join(sorted(definition.name for definition in self._registry.activities)) or "none"
-            error = ActivityNotRegisteredError(
-                f"no activity {task.name!r} is registered (registered: {known})"
-            )
-            self._conclude(entry, None, describe(error, self._options))
+            self._conclude(entry, None, not_registered(task, self._registry, self._options))
         else:
             self._held.append(entry)
 
-    async def _put_aside(self, entry: _Entry) -> None:
+    async def _put_aside(self, entry: TakenTask) -> None:
         """Dead-letter a task that cannot be read, or leave that to the queue: it counts what is given back."""
         delivery = entry.delivery
         reason = delivery.error or "not an activity task"
@@ -253,14 +228,14 @@ class ActivityLoop:
             else:
                 self._submit(entry, entry.task.input)
 
-    async def _end_of_care(self, entry: _Entry) -> None:
+    async def _end_of_care(self, entry: TakenTask) -> None:
         """Let others start again when one that was delivered often has survived for a while: it may just be long."""
         await self._ports.clock.sleep(self._settings.lock_s)
         if self._alone is entry:
             self._alone = None
             self._pump()
 
-    async def _load(self, entry: _Entry, ref: BlobRef) -> None:
+    async def _load(self, entry: TakenTask, ref: BlobRef) -> None:
         try:
             data = await patiently(
                 self._ports.clock,
@@ -281,34 +256,52 @@ class ActivityLoop:
         if not self._closed:
             self._submit(entry, text)
 
-    def _submit(self, entry: _Entry, text: str | None) -> None:
+    def _submit(self, entry: TakenTask, text: str | None) -> None:
         definition = self._registry.activity(entry.task.name)
         assert definition is not None
         count = entry.delivery.delivery_count
-        self._executor.submit(ActivityWork(entry.key, definition, entry.task, text, count, self._options))
+        work = (entry.key, definition, entry.task, text, count, self._options)
+        surrounded = bool(self._options.activity_middleware)
+        self._executor.submit(SurroundedWork(*work, self._executor) if surrounded else ActivityWork(*work))
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
         for work in works:
-            assert isinstance(work, ActivityWork)
-            entry = self._inside.get(work.key)
-            if entry is not None:
+            # Code inside middleware is a unit of its own (key 0, or none), and tells the one around it.
+            entry = self._inside.get(work.key) if isinstance(work, ActivityWork) else None
+            if entry is None or not isinstance(work, ActivityWork):
+                continue
+            if not work.is_lost:
                 self._ended(entry, work.result, work.failure)
+            elif entry.delivery.delivery_count >= self._settings.delivery_count_max:
+                self._ended(entry, None, entry.exhausted())
+            else:
+                self._free_place(entry)
+                self._spawn(self._again(entry))
+                self._pump()
 
-    def _ended(self, entry: _Entry, text: str | None, failure: FailureDetails | None) -> None:
-        entry.is_running = False
-        self._running -= 1
+    async def _again(self, entry: TakenTask) -> None:
+        """Give back a task whose process died: it runs again, and has been delivered once more."""
+        await self._give_back([entry.delivery])
+        self._leave(entry)
+
+    def _ended(self, entry: TakenTask, text: str | None, failure: FailureDetails | None) -> None:
+        self._free_place(entry)
         self._counters.activities_finished += 1
         if failure is not None:
             self._counters.activities_failed += 1
-        if self._alone is entry:
-            self._alone = None
         self._conclude(entry, text, failure)
         self._pump()
 
+    def _free_place(self, entry: TakenTask) -> None:
+        entry.is_running = False
+        self._running -= 1
+        if self._alone is entry:
+            self._alone = None
+
     # ------------------------------------------------------------------ out
 
-    def _conclude(self, entry: _Entry, text: str | None, failure: FailureDetails | None) -> None:
+    def _conclude(self, entry: TakenTask, text: str | None, failure: FailureDetails | None) -> None:
         """Turn the outcome of a task into a message and queue it, after its large values if there are any."""
         task = entry.task
         at = self._ports.clock.now()
@@ -331,7 +324,7 @@ class ActivityLoop:
         else:
             self._queue(entry, message)
 
-    async def _upload(self, entry: _Entry, uploads: dict[str, bytes], message: ToPartition) -> None:
+    async def _upload(self, entry: TakenTask, uploads: dict[str, bytes], message: ToPartition) -> None:
         try:
             for name, data in uploads.items():
                 await patiently(
@@ -350,7 +343,7 @@ class ActivityLoop:
             message = task_failed(entry.task, describe_briefly(error), at=at, partitions=partitions)
         self._queue(entry, message)
 
-    def _queue(self, entry: _Entry, message: ToPartition) -> None:
+    def _queue(self, entry: TakenTask, message: ToPartition) -> None:
         self._results.append((entry, message))
         self._ready.set()
 
@@ -366,7 +359,7 @@ class ActivityLoop:
             del self._results[: len(batch)]
             await self._send(batch)
 
-    async def _send(self, batch: Sequence[tuple[_Entry, ToPartition]]) -> None:
+    async def _send(self, batch: Sequence[tuple[TakenTask, ToPartition]]) -> None:
         results = [(entry.delivery, message) for entry, message in batch]
         try:
             await patiently(
@@ -389,7 +382,7 @@ class ActivityLoop:
         for entry, _ in batch:
             self._leave(entry)
 
-    def _leave(self, entry: _Entry) -> None:
+    def _leave(self, entry: TakenTask) -> None:
         self._inside.pop(entry.key, None)
         self._room.set()
         if self._stopping and not self._inside:
@@ -425,7 +418,7 @@ class ActivityLoop:
                 tokens = [delivery.token for delivery in lost]
                 self._locks_lost([entry for entry in entries if entry.delivery.token in tokens])
 
-    def _locks_lost(self, entries: Sequence[_Entry]) -> None:
+    def _locks_lost(self, entries: Sequence[TakenTask]) -> None:
         for entry in entries:
             if entry.key not in self._inside:
                 continue

@@ -3,19 +3,23 @@
 Nothing user code does gets out of here: every exception, ``SystemExit`` and ``KeyboardInterrupt`` included, and a
 result that cannot be serialised become the failure of this task (B80, B122). Only a cancellation does: whether it was
 the executor's own, or the task has failed of it, the executor knows.
+
+A unit can also be run by another process: its :class:`ActivityRequest` is made into the same unit there, and the
+:class:`ActivityReply` that comes back says what came of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from durabletask_azure.core.activity_context import ActivityContext
+from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import ActivityDefinition
 from durabletask_azure.core.failures import FailureDetails, describe_failure, qualified_name, truncate
 from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
@@ -24,21 +28,63 @@ from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import Payload, PayloadWriter
 from durabletask_azure.core.record import store_failure
+from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.errors import PayloadTooLargeError
+from durabletask_azure.errors import ActivityNotRegisteredError, PayloadTooLargeError
 
-__all__ = ["ActivityWork", "describe", "describe_briefly", "stored_ending", "task_ended", "task_failed"]
+__all__ = [
+    "ActivityReply",
+    "ActivityRequest",
+    "ActivityWork",
+    "describe",
+    "describe_briefly",
+    "not_registered",
+    "properties_function",
+    "stored_ending",
+    "task_ended",
+    "task_failed",
+]
 
 _BRIEF_BYTES_MAX = 1_000
+
+
+class ActivityRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker process has to run: the function's name there, the task without its input, and the input's text."""
+
+    target: str
+    task: ActivityTask
+    text: str | None
+    delivery_count: int
+
+
+class ActivityReply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of it."""
+
+    result: str | None
+    failure: FailureDetails | None
+
+
+_request_encoder = msgspec.json.Encoder()
+_reply_decoder = msgspec.json.Decoder(ActivityReply)
 
 
 class ActivityWork:
     """A unit of work of an :class:`ActivityExecutor`; when done, ``failure`` is set or ``result`` is the result.
 
-    ``key`` is the caller's name for it.
+    ``key`` is the caller's name for it. With ``is_lost`` there is no result: the process that ran it has died of it.
     """
 
-    __slots__ = ("_definition", "_options", "_task", "_text", "delivery_count", "failure", "key", "result")
+    __slots__ = (
+        "_definition",
+        "_options",
+        "_task",
+        "_text",
+        "delivery_count",
+        "failure",
+        "is_lost",
+        "key",
+        "result",
+    )
 
     def __init__(
         self,
@@ -53,6 +99,7 @@ class ActivityWork:
         self.delivery_count = delivery_count
         self.result: str | None = None
         self.failure: FailureDetails | None = None
+        self.is_lost = False
         self._definition = definition
         self._task = task
         self._text = text
@@ -62,6 +109,33 @@ class ActivityWork:
     def is_async(self) -> bool:
         """Whether the activity is registered as async."""
         return self._definition.is_async
+
+    @property
+    def process_target(self) -> str | None:
+        """The name a worker process finds the activity by, ``None`` if it does not run in one."""
+        return None if self._definition.process is None else self._definition.process.path
+
+    def request(self) -> bytes:
+        """Return what a worker process needs to run it, as an encoded :class:`ActivityRequest`."""
+        assert self._definition.process is not None
+        return _request_encoder.encode(
+            ActivityRequest(
+                target=self._definition.process.path,
+                task=msgspec.structs.replace(self._task, input=None, tags=None),
+                text=self._options.codecs.decode(self._text),
+                delivery_count=self.delivery_count,
+            )
+        )
+
+    def answered(self, reply: bytes) -> None:
+        """Take over what came of it in a worker process, an encoded :class:`ActivityReply`."""
+        answer, codecs = _reply_decoder.decode(reply), self._options.codecs
+        self.result = codecs.encode(answer.result)
+        self.failure = None if answer.failure is None else codecs.encode_failure(answer.failure)
+
+    def lost(self) -> None:
+        """Take note that the worker process died before it answered."""
+        self.is_lost = True
 
     def run(self) -> Awaitable[Any] | None:
         """Run a sync activity; what turns out to be an awaitable is returned for :meth:`run_async`."""
@@ -91,8 +165,12 @@ class ActivityWork:
         self.failure = describe(error, self._options)
 
     def _call(self) -> Any:
+        """Call the activity; what it returns may be awaitable."""
+        return self._definition.fn(self._context(), self._input())
+
+    def _context(self) -> ActivityContext:
         task = self._task
-        context = ActivityContext(
+        return ActivityContext(
             task.instance_id,
             task.task_id,
             name=task.name,
@@ -100,8 +178,9 @@ class ActivityWork:
             version=task.version,
             delivery_count=self.delivery_count,
         )
-        value = self._options.codec.deserialize(self._text, self._definition.input_type)
-        return self._definition.fn(context, value)
+
+    def _input(self) -> Any:
+        return rebuilt_as_declared(self._options.codec, self._text, self._definition.input_type)
 
 
 def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
@@ -113,13 +192,33 @@ def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:
             msgspec.json.encode(properties)
         except Exception:  # what only describes an error must not hide it
             properties = None
-    return describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+    failure = describe_failure(error, text_bytes_max=options.failure_text_bytes_max, properties=properties)
+    return options.codecs.encode_failure(failure)
+
+
+def properties_function(provider: Any) -> Callable[[BaseException], dict[str, Any] | None] | None:
+    """Return what asks a provider of exception properties, ``None`` without one."""
+    if provider is None:
+        return None
+
+    def properties(error: BaseException) -> dict[str, Any] | None:
+        found = provider.get_exception_properties(error) if isinstance(error, Exception) else None
+        return dict(found) if found is not None else None
+
+    return properties
 
 
 def describe_briefly(error: BaseException) -> FailureDetails:
     """Return the record of an error that has room in a message whatever the settings: type and text only."""
     message = truncate(str(error), _BRIEF_BYTES_MAX)
     return FailureDetails(message=message, error_type=qualified_name(type(error)))
+
+
+def not_registered(task: ActivityTask, registry: Registry, options: RuntimeOptions) -> FailureDetails:
+    """Return the failure of a task whose activity this worker, which takes it, does not know."""
+    known = ", ".join(sorted(definition.name for definition in registry.activities)) or "none"
+    message = f"no activity {task.name!r} is registered (registered: {known})"
+    return describe(ActivityNotRegisteredError(message), options)
 
 
 def stored_ending(

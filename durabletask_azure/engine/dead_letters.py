@@ -3,7 +3,7 @@
 A message that died beside a poison one is sent again under a new id, once; one that was being handled alone, or dies a
 second time, fails the instance it names, visibly. A task that was handed out too often becomes the failure of its
 activity. What merely expired is sent again. Messages sent here have ids made from what they answer to, so any number of
-readers may do the same work.
+readers may do the same work. A letter that was not just sent again is kept (``DeadLetterArchive``) for a person to see.
 """
 
 from __future__ import annotations
@@ -62,26 +62,27 @@ class DeadLetterReader:
     async def look(self) -> int:
         """Deal with every dead letter there is now; return how many there were."""
         orchestrations, activities = self._ports.orchestrations, self._ports.activities
+        archive = self._ports.archive
         found = 0
         while letters := await orchestrations.dead_letters(_AT_ONCE_MAX):
             for letter in letters:
-                await self._message(letter)
-                await self._patiently(
-                    "settling", lambda letter=letter: orchestrations.settle_dead_letter(letter)
-                )
+                settle = orchestrations.settle_dead_letter if await self._message(letter) else archive.keep
+                await self._patiently("settling", lambda letter=letter, settle=settle: settle(letter))
                 found += 1
         while letters := await activities.dead_letters(_AT_ONCE_MAX):
             for letter in letters:
-                await self._task(letter)
-                await self._patiently("settling", lambda letter=letter: activities.settle_dead_letter(letter))
+                settle = activities.settle_dead_letter if await self._task(letter) else archive.keep
+                await self._patiently("settling", lambda letter=letter, settle=settle: settle(letter))
                 found += 1
         self._counters.dead_letters += found
         return found
 
-    async def _message(self, letter: DeadLetter) -> None:
+    async def _message(self, letter: DeadLetter) -> bool:
+        """Deal with a broker message; return whether all of it was just sent again."""
         if not letter.messages:
             self._unreadable(letter)
-            return
+            return False
+        sent_again = True
         alone = len(letter.messages) == 1 and await self._was_alone(letter)
         for message in letter.messages:
             if letter.reason == _EXPIRED:
@@ -89,10 +90,10 @@ class DeadLetterReader:
             elif letter.reason == _EXHAUSTED and message.redriven == 0 and not alone:
                 again = msgspec.structs.replace(message, redriven=1)
                 await self._send(again, stable_id(message.id, "redriven", 1))
-            elif isinstance(message.body, FailInstance):
-                _log.error("instance %r cannot even be failed: %s", message.instance_id, letter.description)
             else:
+                sent_again = False
                 await self._fail(message, letter)
+        return sent_again
 
     async def _was_alone(self, letter: DeadLetter) -> bool:
         """Return whether the owner was handling this broker message by itself when it died."""
@@ -112,6 +113,9 @@ class DeadLetterReader:
         await self._patiently("sending again", lambda: self._ports.orchestrations.send([again]))
 
     async def _fail(self, message: Message, letter: DeadLetter) -> None:
+        if isinstance(message.body, FailInstance):
+            _log.error("instance %r cannot even be failed: %s", message.instance_id, letter.description)
+            return
         kind = type(message.body).__name__
         text = f"a message ({kind}) could not be handled: {letter.reason}: {letter.description}"
         failure = FailInstance(failure=FailureDetails(message=text, error_type=POISON_MESSAGE))
@@ -125,7 +129,8 @@ class DeadLetterReader:
         )
         await self._patiently("failing an instance", lambda: self._ports.orchestrations.send([outbound]))
 
-    async def _task(self, letter: DeadLetter) -> None:
+    async def _task(self, letter: DeadLetter) -> bool:
+        """Deal with an activity task; return whether it was just sent again."""
         task = letter.task
         if task is None:
             self._unreadable(letter)
@@ -133,8 +138,10 @@ class DeadLetterReader:
             new_id = stable_id(task.id, "expired", letter.enqueued_at.isoformat())
             again = ToActivities(task=msgspec.structs.replace(task, id=new_id))
             await self._patiently("sending again", lambda: self._ports.activities.send([again]))
+            return True
         else:
             await self._fail_task(task, letter)
+        return False
 
     async def _fail_task(self, task: ActivityTask, letter: DeadLetter) -> None:
         text = (
@@ -151,9 +158,9 @@ class DeadLetterReader:
         await self._patiently("failing an activity", lambda: self._ports.orchestrations.send([failed]))
 
     def _unreadable(self, letter: DeadLetter) -> None:
-        """Say at least that it was there: it names nobody who could be told."""
+        """Say that it was there: it names nobody who could be told."""
         _log.error(
-            "dropped dead letter %s, which cannot be read: %s: %s",
+            "dead letter %s cannot be read, and is only kept: %s: %s",
             letter.id,
             letter.reason,
             letter.description,

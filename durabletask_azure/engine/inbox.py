@@ -69,6 +69,12 @@ class Inbox:
             self._items.append(Item(self._order, instance_id))
             self._filled.set()
 
+    def order(self, inbound: Inbound) -> None:
+        """Append a message of the owner's own, which no broker knows."""
+        self._order += 1
+        self._items.append(Item(self._order, inbound.message.instance_id, inbound))
+        self._filled.set()
+
     def give_back(self, items: Iterable[Item]) -> None:
         """Put items back in front, in their old order."""
         items = list(items)

@@ -1,14 +1,17 @@
 """What clients read: the state of instances, their histories, and pages of them.
 
 Reading needs no owner: rows are consistent as committed. Spilled values are fetched here, so what is handed out holds
-text only. Listing reads no history; it goes through the partitions in order, and each by instance id (DESIGN 5).
+text only. Listing reads no history; it goes through the partitions in order, and each by instance id (DESIGN 5). Tags
+are compared here, after a page was read: no store has an index of them, and large ones are kept outside the row.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable, Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import msgspec
@@ -31,6 +34,7 @@ from durabletask_azure.settings import Settings
 __all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory"]
 
 _FETCHES_MAX = 16
+_REPORTS_MAX = 8
 _HISTORY_TRIES = 5
 _failure_decoder = msgspec.json.Decoder(FailureDetails)
 _tags_decoder = msgspec.json.Decoder(dict[str, str])
@@ -156,45 +160,71 @@ class InstanceReader:
         assert failure is not None
         raise failure
 
-    async def page(self, where: InstanceFilter, *, count_max: int, token: str | None) -> InstancePage:
-        """Return up to ``count_max`` instances from all partitions, each partition's in order of id.
+    async def page(
+        self,
+        where: InstanceFilter,
+        *,
+        tags: Mapping[str, str] | None = None,
+        count_max: int,
+        token: str | None,
+    ) -> InstancePage:
+        """Return ``count_max`` instances from all partitions, fewer only at the end; each partition's in order of id.
+
+        ``tags`` are those an instance must have, among others.
 
         Raises:
             ConfigurationError: the token is not one of this query's.
         """
-        partition, inner = _read_token(token, self._ports.info.partitions)
+        query = _query_text(self._ports.info.incarnation, where, tags)
+        partition, inner = (0, None) if token is None else _read_token(token, query)
         rows: list[InstanceRow] = []
         while partition < self._ports.info.partitions:
-            found = await self._query(partition, where, count_max - len(rows), inner)
-            rows.extend(found.rows)
+            wanted = count_max - len(rows)
+            if tags is None:
+                found = await self._query(partition, where, wanted, inner)
+            else:
+                found = await self._query_tagged(partition, where, tags, wanted, inner)
+            rows += found.rows
             inner = found.token
             if inner is None:
                 partition += 1
             if len(rows) >= count_max:
                 break
         last = partition >= self._ports.info.partitions
-        return InstancePage(rows, None if last else _write_token(partition, inner))
+        return InstancePage(rows, None if last else _write_token(query, partition, inner))
 
-    async def all(self, where: InstanceFilter, *, page_size: int) -> AsyncIterator[Sequence[InstanceRow]]:
+    async def all(
+        self, where: InstanceFilter, *, tags: Mapping[str, str] | None = None, page_size: int
+    ) -> AsyncIterator[Sequence[InstanceRow]]:
         """Yield every instance that fits, page by page."""
-        for partition in range(self._ports.info.partitions):
-            token: str | None = None
-            while True:
-                found = await self._query(partition, where, page_size, token)
-                if found.rows:
-                    yield found.rows
-                token = found.token
-                if token is None:
-                    break
+        token: str | None = None
+        while True:
+            page = await self.page(where, tags=tags, count_max=page_size, token=token)
+            if page.rows:
+                yield page.rows
+            token = page.token
+            if token is None:
+                return
 
     async def reports(self, rows: Sequence[InstanceRow], *, fetch_payloads: bool) -> list[InstanceReport]:
-        """Return :meth:`report` of each row, in order."""
-        return [await self.report(row, fetch_payloads=fetch_payloads) for row in rows]
+        """Return :meth:`report` of each row, in order; some rows' values are fetched at once."""
+        places = asyncio.Semaphore(_REPORTS_MAX)
+
+        async def one(row: InstanceRow) -> InstanceReport:
+            async with places:
+                return await self.report(row, fetch_payloads=fetch_payloads)
+
+        return list(await asyncio.gather(*map(one, rows)))
 
     async def _query(
         self, partition: int, where: InstanceFilter, count_max: int, token: str | None
     ) -> InstancePage:
         count_max = max(1, min(count_max, self._settings.page_size_max))
+        if where.ids:
+            own = [instance_id for instance_id in where.ids if self.partition_of(instance_id) == partition]
+            if not own:
+                return InstancePage((), None)
+            where = replace(where, ids=own)
         store = self._ports.store
         found = await retried(
             lambda: store.query(partition, where, count_max=count_max, token=token),
@@ -202,6 +232,24 @@ class InstanceReader:
             self._settings.send_retry_s_max,
         )
         return InstancePage(found.rows, found.token)
+
+    async def _query_tagged(
+        self, partition: int, where: InstanceFilter, tags: Mapping[str, str], wanted: int, token: str | None
+    ) -> InstancePage:
+        """Return :meth:`_query`'s rows that have all of these tags, at most ``wanted``."""
+        asked = self._settings.page_size_max
+        while True:
+            found = await self._query(partition, where, asked, token)
+            chosen = [place for place, row in enumerate(found.rows) if await self._has_tags(row, tags)]
+            if len(chosen) <= wanted:
+                return InstancePage([found.rows[place] for place in chosen], found.token)
+            # A token is only given for the end of a page: ask for one that ends with the last row wanted.
+            asked = chosen[wanted - 1] + 1
+
+    async def _has_tags(self, row: InstanceRow, tags: Mapping[str, str]) -> bool:
+        loaded = await self._load([row.tags]) if isinstance(row.tags, BlobRef) else {}
+        text = resolve(row.tags, loaded)
+        return text is not None and tags.items() <= _tags_decoder.decode(text).items()
 
     async def _segments(self, instance_id: str, execution_id: str, count: int) -> bytes:
         if not count:
@@ -236,14 +284,38 @@ class InstanceReader:
         return {name: text for name, text in zip(wanted, texts, strict=True) if text is not None}
 
 
-def _write_token(partition: int, inner: str | None) -> str:
-    return f"{partition}:{inner}" if inner is not None else f"{partition}"
+class _Token(msgspec.Struct, frozen=True, array_like=True):
+    mark: str
+    partition: int
+    inner: str | None
 
 
-def _read_token(token: str | None, partitions: int) -> tuple[int, str | None]:
-    if token is None:
-        return 0, None
-    number, colon, inner = token.partition(":")
-    if not number.isascii() or not number.isdigit() or int(number) >= partitions:
-        raise ConfigurationError(f"{token!r} is not a continuation token of this query")
-    return int(number), inner if colon else None
+_token_encoder = msgspec.json.Encoder()
+_token_decoder = msgspec.json.Decoder(_Token)
+
+
+def _query_text(incarnation: str, where: InstanceFilter, tags: Mapping[str, str] | None) -> str:
+    return f"{incarnation} {where!r} {None if tags is None else sorted(tags.items())!r}"
+
+
+def _mark(query: str, partition: int, inner: str | None) -> str:
+    text = f"{partition} {inner} {query}"
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=12).hexdigest()
+
+
+def _write_token(query: str, partition: int, inner: str | None) -> str:
+    token = _Token(_mark(query, partition, inner), partition, inner)
+    return base64.urlsafe_b64encode(_token_encoder.encode(token)).decode()
+
+
+def _read_token(token: str, query: str) -> tuple[int, str | None]:
+    """Return where a listing goes on; the mark ties the token to hub, query and place."""
+    try:
+        read = _token_decoder.decode(base64.urlsafe_b64decode(token.encode("ascii")))
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise ConfigurationError("continuation_token must be one that a page of a query came with") from error
+    if read.mark != _mark(query, read.partition, read.inner):
+        raise ConfigurationError(
+            "continuation_token must be one that a page of this query came with, not of another query or hub"
+        )
+    return read.partition, read.inner

@@ -12,13 +12,17 @@ from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import HistoryEvent, replay_refs
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
+    ContinuedChild,
     FailInstance,
     Message,
     PurgeInstance,
     ReplaceInstance,
+    ResetInstance,
+    RewindInstance,
     StartInstance,
 )
 from durabletask_azure.core.payloads import BlobRef
+from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.errors import PayloadMissingError
@@ -112,13 +116,20 @@ def needed_refs(instance: Instance, messages: Sequence[Message]) -> Sequence[Blo
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
     row = instance.row
     if row is not None and not instance.cold and not row.kept and instance.state.started is not None:
-        # The usual case: a warm instance.
-        return _refs_of(messages, row.execution_id)
+        # The usual case: a warm instance. One that has ended may be taken up again where it failed.
+        return (*_refs_of(messages, row.execution_id), *_failure_refs(row, messages))
     refs: list[BlobRef] = [*replay_refs(instance.cold)] if instance.cold else []
     refs.extend(_refs_of((*messages, *(row.kept if row else ())), row.execution_id if row else None))
     if row is not None and instance.state.started is None:
         refs.extend(value for value in (row.input, row.tags) if isinstance(value, BlobRef))
     return refs
+
+
+def _failure_refs(row: InstanceRow, messages: Sequence[Message]) -> Sequence[BlobRef]:
+    if not isinstance(row.failure, BlobRef):
+        return ()
+    is_needed = any(isinstance(message.body, (RewindInstance, ContinuedChild)) for message in messages)
+    return (row.failure,) if is_needed else ()
 
 
 def _refs_of(messages: Iterable[Message], execution_id: str | None) -> Sequence[BlobRef]:
@@ -127,8 +138,10 @@ def _refs_of(messages: Iterable[Message], execution_id: str | None) -> Sequence[
         if message.execution_id is not None and message.execution_id != execution_id:
             continue  # it will be dropped, and its values may be gone with the execution it was meant for
         body = message.body
-        if isinstance(body, ReplaceInstance):
+        if isinstance(body, (ReplaceInstance, ContinuedChild)):
             events.append(body.start)
-        elif not isinstance(body, (StartInstance, PurgeInstance, FailInstance)):
+        elif not isinstance(
+            body, (StartInstance, PurgeInstance, FailInstance, RewindInstance, ResetInstance)
+        ):
             events.append(body)
     return replay_refs(events)

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import msgspec
 
-from durabletask_azure.core.history import decode_events, payload_refs
+from durabletask_azure.core.history import ExecutionStartedEvent, decode_events, payload_refs
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, payload_prefix
 from durabletask_azure.core.record import next_execution_id
@@ -87,7 +87,8 @@ async def _buried(ports: HubPorts, partition: int) -> list[str] | None:
 async def _unused(ports: HubPorts, partition: int, row: InstanceRow, names: list[str]) -> list[str]:
     """Return which of an instance's values belong to no execution it has or will have, and are nowhere referred to."""
     kept = {row.execution_id, next_execution_id(row.execution_id), ANY_EXECUTION}
-    kept.update(past.execution_id for past in row.past)
+    for past in row.past:
+        kept.update((past.execution_id, *past.sources))
     unknown = [name for name in names if name.split("/")[2] not in kept]
     if not unknown:
         return []
@@ -100,9 +101,12 @@ async def _unused(ports: HubPorts, partition: int, row: InstanceRow, names: list
             partition, row.instance_id, row.execution_id, stored.row.segments
         )
         events += decode_events(lines)
+    for event in events:
+        if isinstance(event, ExecutionStartedEvent):
+            kept.update(event.sources)
     used = {ref.name for ref in payload_refs(events)}
     for field in msgspec.structs.fields(stored.row):
         value = getattr(stored.row, field.name)
         if isinstance(value, BlobRef):
             used.add(value.name)
-    return [name for name in unknown if name not in used]
+    return [name for name in unknown if name not in used and name.split("/")[2] not in kept]

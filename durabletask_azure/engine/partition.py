@@ -17,7 +17,7 @@ from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails, describe_failure
 from durabletask_azure.core.instance import Instance
-from durabletask_azure.core.messages import Inbound
+from durabletask_azure.core.messages import Inbound, ResetInstance
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
@@ -29,6 +29,7 @@ from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.inbox import Inbox, Item
 from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
 from durabletask_azure.engine.recovery import Recovery
+from durabletask_azure.engine.retention import keep_retention
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.engine.sender import Sender
 from durabletask_azure.errors import PartitionLostError
@@ -125,6 +126,7 @@ class PartitionOwner:
             self._receiver = self.spawn(self._receive())
             self.spawn(self._renew())
             self.spawn(self.recovery.keep_sweeping())
+            self.spawn(keep_retention(self))
             await self._turns()
             if self._releasing and self._alive:
                 await self._hand_over()
@@ -189,8 +191,8 @@ class PartitionOwner:
             refs = needed_refs(instance, [one.message for one in inbound])
             if refs:
                 loaded, broken = await self.loader.values(instance, refs)
-                if self.committer.epoch != epoch:
-                    break
+            if self.committer.epoch != epoch:
+                break
             try:
                 failure = broken or self.recovery.poisoned(own)
                 turn = self._run(instance, inbound, loaded, self._context(work, now), failure)
@@ -198,6 +200,7 @@ class PartitionOwner:
                 if threading.current_thread() is threading.main_thread():
                     raise
                 await self._interrupted(instance, own, work, error)
+                del by_instance[instance.instance_id]  # given back already
                 continue
             self.loader.unstored.update(turn.uploads)
             work.add(turn, own)
@@ -215,7 +218,7 @@ class PartitionOwner:
         await self.committer.drain()
         self.committer.give_back(own, [instance])
         failure = describe_failure(error, text_bytes_max=self.settings.failure_text_bytes_max)
-        self.recovery.condemn(instance.instance_id, failure)
+        self.recovery.condemn(instance.instance_id, self.options.codecs.encode_failure(failure))
 
     async def _load(
         self, by_instance: dict[str, list[Item]], work: Work
@@ -225,6 +228,7 @@ class PartitionOwner:
             # ended or purged by a commit still under way: once that is done, only storage knows what is there
             await self.committer.drain()
             warm = {name: self.warm.get(self.partition, name) for name in by_instance}
+        warm = await self._forget(by_instance, warm)
         for instance in warm.values():
             if instance is not None:
                 self.warm.pin(self.partition, instance)
@@ -244,6 +248,23 @@ class PartitionOwner:
                     work.pinned.append(result)
                     warm[name] = result
         return [(instance, by_instance[name]) for name, instance in warm.items() if instance is not None]
+
+    async def _forget(
+        self, by_instance: dict[str, list[Item]], warm: dict[str, Instance | None]
+    ) -> dict[str, Instance | None]:
+        """Leave out of ``warm`` what is to be taken up again from its history: that is in storage only."""
+        names = [
+            name
+            for name, own in by_instance.items()
+            for one in own
+            if one.inbound is not None and type(one.inbound.message.body) is ResetInstance
+        ]
+        if not any(warm[name] is not None for name in names):
+            return warm
+        await self.committer.drain()
+        for name in names:
+            self.warm.drop(self.partition, name)
+        return {name: self.warm.get(self.partition, name) for name in by_instance}
 
     def _run(
         self,

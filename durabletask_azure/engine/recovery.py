@@ -13,7 +13,7 @@ from durabletask_azure.core.history import decode_events
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.outbox import Origin, unsent_messages
-from durabletask_azure.core.rows import DeleteSegments, DeleteTombstone, LockRow, RowWrite
+from durabletask_azure.core.rows import DeleteSegments, DeleteTombstone, LockRow, RowWrite, Tombstone
 from durabletask_azure.core.state import fold
 from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
@@ -160,20 +160,30 @@ class Recovery:
         )
 
     async def _bury(self, now: datetime) -> None:
-        expired = await self._patiently(
-            "looking for expired tombstones",
-            lambda: self._ports.store.expired_tombstones(self._owner.partition, now, _TOMBSTONES_MAX),
-        )
-        for tombstone in expired:
-            writes: list[RowWrite] = [
-                DeleteSegments(tombstone.instance_id, past.execution_id, 0, past.segments)
-                for past in tombstone.leftovers
-                if past.segments
-            ]
-            limits = self._ports.limits
-            for part in transactions(writes, rows_max=limits.rows_max - 1, bytes_max=limits.bytes_max):
-                await self._owner.committer.maintain(part)
-            await self._owner.committer.maintain([DeleteTombstone(tombstone.instance_id)])
+        """Remove all expired tombstones, a portion in each transaction."""
+        while True:
+            expired = await self._patiently(
+                "looking for expired tombstones",
+                lambda: self._ports.store.expired_tombstones(self._owner.partition, now, _TOMBSTONES_MAX),
+            )
+            for tombstone in expired:
+                await self._clear(tombstone)
+            if expired:
+                graves = [DeleteTombstone(tombstone.instance_id) for tombstone in expired]
+                await self._owner.committer.maintain(graves)
+            if len(expired) < _TOMBSTONES_MAX:
+                return
+
+    async def _clear(self, tombstone: Tombstone) -> None:
+        """Delete segments that a crash may have left behind a purge."""
+        writes: list[RowWrite] = [
+            DeleteSegments(tombstone.instance_id, past.execution_id, 0, past.segments)
+            for past in tombstone.leftovers
+            if past.segments
+        ]
+        limits = self._ports.limits
+        for part in transactions(writes, rows_max=limits.rows_max - 1, bytes_max=limits.bytes_max):
+            await self._owner.committer.maintain(part)
 
     # ------------------------------------------------------------------ suspicion
 

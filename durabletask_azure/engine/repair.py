@@ -123,7 +123,8 @@ class _Repairer:
         self, partition: int, row: InstanceRow, events: Sequence[HistoryEvent], state: ExecutionState
     ) -> list[Outbound]:
         """Return the messages behind everything the instance waits for."""
-        origin = self._origin(partition, row)
+        sources = state.started.sources if state.started is not None else ()
+        origin = self._origin(partition, row, sources)
         outbound: list[Outbound] = []
         for event in events:
             match event:
@@ -163,7 +164,7 @@ class _Repairer:
                 ]
         return answers
 
-    def _origin(self, partition: int, row: InstanceRow) -> Origin:
+    def _origin(self, partition: int, row: InstanceRow, sources: tuple[str, ...] = ()) -> Origin:
         return Origin(
             instance_id=row.instance_id,
             execution_id=row.execution_id,
@@ -172,6 +173,7 @@ class _Repairer:
             partition=partition,
             partitions=self._ports.info.partitions,
             parent_trace_context=row.parent_trace_context,
+            sources=sources,
         )
 
     def _renamed(self, out: Outbound) -> Outbound:

@@ -94,9 +94,12 @@ class Engine:
 
         Raises:
             RuntimeError: it was started before.
+            ConfigurationError: the hub cannot give it the activities its work item filters name without others.
         """
         if self._reading is not None:
             raise RuntimeError("the worker was started already: an engine is started once")
+        if self._activities is not None and self._registry.filters is not None:
+            await self._ports.activities.prepare_for(self._registry.filters.activity_names)
         self._reading = asyncio.create_task(
             kept_alive(self._ports.clock, "reading dead letters", self._dead_letters.run, self._is_running)
         )

@@ -9,6 +9,7 @@ otherwise. Adapters raise only errors of ``durabletask_azure.errors``:
 """
 
 from durabletask_azure.ports.clock import Clock
+from durabletask_azure.ports.dead_letters import ArchivedLetter, DeadLetterArchive
 from durabletask_azure.ports.hub import HubInfo, HubPorts, TransactionLimits
 from durabletask_azure.ports.membership import Membership, WorkerRow
 from durabletask_azure.ports.payloads import PayloadStore
@@ -21,9 +22,11 @@ from durabletask_azure.ports.queues import (
     OrchestrationQueue,
     PartitionSession,
 )
+from durabletask_azure.ports.statistics import HubCounts, PartitionDepth, Statistics
 from durabletask_azure.ports.store import (
     AtomicPlans,
     ChangeSignal,
+    EndedInstance,
     InstanceFilter,
     InstancePage,
     InstanceWatch,
@@ -36,11 +39,15 @@ from durabletask_azure.ports.store import (
 __all__ = [
     "ActivityDelivery",
     "ActivityQueue",
+    "ArchivedLetter",
     "AtomicPlans",
     "ChangeSignal",
     "Clock",
     "DeadLetter",
+    "DeadLetterArchive",
     "Delivery",
+    "EndedInstance",
+    "HubCounts",
     "HubInfo",
     "HubPorts",
     "InstanceFilter",
@@ -49,10 +56,12 @@ __all__ = [
     "Interruptible",
     "Membership",
     "OrchestrationQueue",
+    "PartitionDepth",
     "PartitionSession",
     "PartitionStore",
     "PayloadStore",
     "Receipt",
+    "Statistics",
     "StoredInstance",
     "StoredLock",
     "TransactionLimits",

@@ -9,9 +9,11 @@ from datetime import datetime
 import msgspec
 
 from durabletask_azure.ports.clock import Clock
+from durabletask_azure.ports.dead_letters import DeadLetterArchive
 from durabletask_azure.ports.membership import Membership
 from durabletask_azure.ports.payloads import PayloadStore
 from durabletask_azure.ports.queues import ActivityQueue, OrchestrationQueue
+from durabletask_azure.ports.statistics import Statistics
 from durabletask_azure.ports.store import AtomicPlans, ChangeSignal, PartitionStore
 
 __all__ = ["HubInfo", "HubPorts", "TransactionLimits"]
@@ -50,5 +52,7 @@ class HubPorts:
     changes: ChangeSignal
     clock: Clock
     limits: TransactionLimits
+    archive: DeadLetterArchive
+    statistics: Statistics
     atomic: AtomicPlans | None = None
     close: Callable[[], Awaitable[None]] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -148,9 +148,27 @@ class ActivityQueue(Protocol):
         """Send tasks, keeping their order; errors as :meth:`OrchestrationQueue.send`."""
         ...
 
-    async def receive(self, count_max: int, wait_s: float) -> Sequence[ActivityDelivery]:
+    async def prepare_for(self, names: Collection[str]) -> None:
+        """Get ready to receive the tasks of these activities alone, for a worker that takes no others.
+
+        An adapter that can choose (the embedded hub) takes any names. Service Bus cannot receive selectively: there a
+        hub has activity groups, named sets of activities with a queue each, fixed in the hub's description; whoever
+        sends a task looks the group of its name up there, and ``names`` must be whole groups.
+
+        Raises:
+            ConfigurationError: tasks of these activities cannot be received without those of others; says which.
+        """
+        ...
+
+    async def receive(
+        self, count_max: int, wait_s: float, names: Collection[str] | None = None
+    ) -> Sequence[ActivityDelivery]:
         """Return up to ``count_max`` tasks, locked for this worker; as soon as there is one, else empty after
-        ``wait_s`` seconds or when closed. Never cancel it."""
+        ``wait_s`` seconds or when closed. Never cancel it.
+
+        With ``names`` (see :meth:`prepare_for`) only tasks of these activities come, and tasks that cannot be read, in
+        the order sent; however many others wait, they hold nothing up.
+        """
         ...
 
     async def renew(self, deliveries: Sequence[ActivityDelivery]) -> Sequence[ActivityDelivery]:

@@ -17,6 +17,7 @@ from durabletask_azure.ports.queues import Delivery, PartitionSession
 __all__ = [
     "AtomicPlans",
     "ChangeSignal",
+    "EndedInstance",
     "InstanceFilter",
     "InstancePage",
     "InstanceWatch",
@@ -50,11 +51,18 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFilter:
-    """Which instances a query returns; unset fields do not restrict. Times are aware, ranges include both ends."""
+    """Which instances a query returns; unset fields do not restrict. Times are aware, ranges include both ends.
 
+    Each field is a property a store can compare by itself. Tags are not among them: the reader compares those, page by
+    page (``engine/instances.py``). ``versions`` may hold ``None``, for instances without one. ``ids`` are at most
+    ``Settings.page_size_max``; an adapter that cannot compare with that many asks in portions.
+    """
+
+    ids: Sequence[str] = ()
     id_prefix: str | None = None
     statuses: Sequence[RuntimeStatus] = ()
     names: Sequence[str] = ()
+    versions: Sequence[str | None] = ()
     created_from: datetime | None = None
     created_to: datetime | None = None
     updated_from: datetime | None = None
@@ -66,8 +74,19 @@ class InstanceFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedInstance:
+    """A run that has ended: what an order to purge it has to name."""
+
+    instance_id: str
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstancePage:
-    """Rows without history (``tail`` is empty), and a token for the next page (``None``: that was the last)."""
+    """Rows without history (``tail`` is empty), and a token for the next page (``None``: that was the last).
+
+    A page may be short, or empty, and still have a token: the adapter has looked at as many rows as one call may.
+    """
 
     rows: Sequence[InstanceRow] = field(default_factory=tuple[InstanceRow, ...])
     token: str | None = None
@@ -141,6 +160,13 @@ class PartitionStore(Protocol):
         Raises:
             ConfigurationError: the token is not one of this query's.
         """
+        ...
+
+    async def ended_before(
+        self, partition: int, status: RuntimeStatus, moment: datetime, count_max: int
+    ) -> Sequence[EndedInstance]:
+        """Return up to ``count_max`` runs that ended with ``status`` at ``moment`` or before, the longest ended first
+        where that is cheap. Rows that cannot be decoded are among them: no row is decoded for it."""
         ...
 
     async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:

@@ -16,7 +16,9 @@ from durabletask_azure import (
     AsyncTaskHubClient,
     ConfigurationError,
     DataConverter,
+    DeadLetterNotFoundError,
     DurableTaskError,
+    NewOrchestration,
     OrchestrationQuery,
     OrchestrationStatus,
     PayloadTooLargeError,
@@ -42,8 +44,8 @@ class Half(DataConverter):
     def serialize(self, value: Any) -> str | None:
         return None if value is None else "\ud800"
 
-    def deserialize(self, text: str | None, target_type: Any = None) -> Any:
-        return text
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        return data
 
 
 class Traces:
@@ -200,6 +202,24 @@ CALLS: list[Refusal] = [
     (lambda c: c.raise_orchestration_event("i", "e", data=BIG), PayloadTooLargeError, "at most 10,485,760"),
     (lambda c: c.terminate_orchestration("i", output=LOOP), SerializationError, "cannot be stored"),
     (lambda c: c.terminate_orchestration("i", output=BIG), PayloadTooLargeError, "at most 10,485,760"),
+    (lambda c: c.rewind_orchestration(7), ArgumentTypeError, "instance id must be a string, not int"),
+    (lambda c: c.rewind_orchestration("i", reason=3), ArgumentTypeError, "reason must be a string"),
+    (
+        lambda c: c.reset_orchestration("i", event_index=1.5),
+        ArgumentTypeError,
+        "event_index must be a whole number, not float",
+    ),
+    (lambda c: c.reset_orchestration("i", event_index=-1), ConfigurationError, "must be 0 or more, not -1"),
+    (
+        lambda c: c.reset_orchestration("i", event_index=0, keep_events=1),
+        ArgumentTypeError,
+        "keep_events must be True or False",
+    ),
+    (
+        lambda c: c.restart_orchestration("i", restart_with_new_instance_id="yes"),
+        ArgumentTypeError,
+        "restart_with_new_instance_id must be True or False",
+    ),
     (
         lambda c: c.wait_for_orchestration_start("i", timeout="1"),
         ArgumentTypeError,
@@ -224,18 +244,79 @@ CALLS: list[Refusal] = [
     (
         lambda c: c.list_instance_ids(continuation_token="x"),
         ConfigurationError,
-        "'x' is not a continuation token",
+        "continuation_token must be one that a page of a query came with",
     ),
     (
         lambda c: c.list_instance_ids(continuation_token="9:i"),
         ConfigurationError,
-        "not a continuation token",
+        "a page of a query came with",
     ),
     (
         lambda c: c.list_instance_ids(continuation_token="9" * 5000),
         ConfigurationError,
-        "a page of this query",
+        "a page of a query came with",
     ),
+    (
+        lambda c: c.list_orchestration_states(continuation_token="WyJhIiwwLG51bGxd"),
+        ConfigurationError,
+        "a page of this query came with, not of another query or hub",
+    ),
+    (
+        lambda c: c.list_orchestration_states(continuation_token="é"),
+        ConfigurationError,
+        "a page of a query came with",
+    ),
+    (lambda c: c.list_orchestration_states("all"), ArgumentTypeError, "must be an OrchestrationQuery"),
+    (lambda c: c.list_orchestration_states(page_size=0), ConfigurationError, "page_size must be at least 1"),
+    (
+        lambda c: listed(c, instance_ids=[]),
+        ConfigurationError,
+        "instance_ids must not be empty; leave it out",
+    ),
+    (lambda c: listed(c, instance_ids=["i", ""]), ConfigurationError, IDS),
+    (
+        lambda c: listed(c, instance_ids=[str(n) for n in range(1_001)]),
+        ConfigurationError,
+        "at most 1,000, not 1,001",
+    ),
+    (lambda c: listed(c, names="flow"), ArgumentTypeError, "names must be a list, not str: 'flow'"),
+    (lambda c: listed(c, names=[None]), ArgumentTypeError, "one of names must be a string, not NoneType"),
+    (lambda c: listed(c, names=[[]]), ArgumentTypeError, "names must be a list of strings"),
+    (lambda c: listed(c, versions=[1]), ArgumentTypeError, "one of versions must be a string, not int"),
+    (lambda c: listed(c, tags={}), ConfigurationError, "tags must not be empty; leave them out"),
+    (lambda c: listed(c, tags={"a": 1}), ArgumentTypeError, "value of the tag 'a' must be a string"),
+    (
+        lambda c: listed(c, last_updated_time_to="now"),
+        ArgumentTypeError,
+        "last_updated_time_to must be a datetime",
+    ),
+    (lambda c: listed(c, completed_time_from=1), ArgumentTypeError, "completed_time_from must be a datetime"),
+    (lambda c: listed(c, has_pending_reason="no"), ArgumentTypeError, "has_pending_reason must be True or"),
+    (lambda c: c.purge_orchestrations_by(query="all"), ArgumentTypeError, "query must be an Orchestration"),
+    (
+        lambda c: c.purge_orchestrations_by(runtime_status=[], query=OrchestrationQuery()),
+        ConfigurationError,
+        "give either a query, or created_time_from, created_time_to and runtime_status",
+    ),
+    (
+        lambda c: c.purge_orchestrations_by(on_progress=1),
+        ArgumentTypeError,
+        "on_progress must be a function of one argument, not int",
+    ),
+    (lambda c: c.schedule_new_orchestrations(5), ArgumentTypeError, "requests must be several New"),
+    (
+        lambda c: c.schedule_new_orchestrations(NewOrchestration("flow")),
+        ArgumentTypeError,
+        "requests must be several NewOrchestration, such as a list",
+    ),
+    (
+        lambda c: c.schedule_new_orchestrations([], on_progress="x"),
+        ArgumentTypeError,
+        "on_progress must be a function",
+    ),
+    (lambda c: c.redrive_dead_letter(1), ArgumentTypeError, "letter_id must be a string, not int"),
+    (lambda c: c.redrive_dead_letter("\ud800"), ConfigurationError, "letter_id must be text"),
+    (lambda c: c.redrive_dead_letter("1"), DeadLetterNotFoundError, "no kept dead letter '1'"),
     (lambda c: c.list_instance_ids(continuation_token=4), ArgumentTypeError, "must be a string, not int"),
     (
         lambda c: c.list_instance_ids(runtime_status=["FAILED"]),

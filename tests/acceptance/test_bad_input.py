@@ -76,7 +76,7 @@ HUBS: list[Refusal] = [
     (
         lambda at: hub(at / "h", zzz=4),
         ArgumentTypeError,
-        "it has partitions, path, settings, synchronous",
+        "it has other_payload_codecs, partitions, path, payload_codec, settings, synchronous",
     ),
     (lambda _: hub(3), ArgumentTypeError, "path must be a string or a pathlib.Path, not int"),
     (lambda _: hub(b"h"), ArgumentTypeError, "path must be a string or a pathlib.Path, not bytes"),

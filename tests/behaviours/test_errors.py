@@ -327,7 +327,7 @@ def test_b80_input_of_another_type_than_annotated(stage: Stage) -> None:
         return sum(numbers)
 
     stage.worker(strict)
-    failure = failure_of(stage, stage.client.schedule_new_orchestration(strict, input=["a"]))
+    failure = failure_of(stage, stage.client.schedule_new_orchestration("strict", input=["a"]))
     assert failure.error_type.endswith("SerializationError")
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from durabletask_azure import OrchestrationContext, OrchestrationStatus, history, when_all, when_any
+from durabletask_azure import (
+    ConfigurationError,
+    OrchestrationContext,
+    OrchestrationStatus,
+    TaskHubWorker,
+    history,
+    when_all,
+    when_any,
+)
 from tests.behaviours.stage import Stage
 
 DAY = timedelta(days=1)
@@ -18,6 +26,33 @@ DAY = timedelta(days=1)
 
 def seconds(number: float) -> timedelta:
     return timedelta(seconds=number)
+
+
+@pytest.mark.parametrize("interval", [None, seconds(0.1), seconds(10)])
+def test_b24_a_timer_longer_than_the_workers_limit_is_made_of_several(
+    stage: Stage, interval: timedelta | None
+) -> None:
+    async def wait(ctx: OrchestrationContext, _: Any) -> list[Any]:
+        fire_at = ctx.current_utc_datetime + seconds(0.25)
+        timer = ctx.create_timer(fire_at)
+        await timer
+        return [ctx.current_utc_datetime >= fire_at, await ctx.wait_for_external_event("end")]
+
+    worker = stage.worker(wait, maximum_timer_interval=interval)
+    assert worker.maximum_timer_interval == interval
+    instance = stage.client.schedule_new_orchestration(wait)
+    parts = 3 if interval == seconds(0.1) else 1
+    kinds = ["ExecutionStarted"] + parts * ["TimerCreated", "TimerFired"]
+    stage.eventually(lambda: stage.events(instance) == kinds)
+    stage.restart()
+    stage.client.raise_orchestration_event(instance, "end", data="end")
+    assert stage.completed(instance) == [True, "end"]
+
+
+@pytest.mark.parametrize("interval", [timedelta(0), -DAY, 3])
+def test_a_limit_of_timers_must_be_a_span(stage: Stage, interval: Any) -> None:
+    with pytest.raises(ConfigurationError, match="maximum_timer_interval must be"):
+        TaskHubWorker(stage.hub, maximum_timer_interval=interval)
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.2])

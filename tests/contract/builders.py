@@ -27,6 +27,7 @@ def instance(
     output: str | None = None,
     tail: bytes = b"",
     execution_id: str = "e1",
+    version: str | None = None,
 ) -> InstanceRow:
     """Return an instance row."""
     return InstanceRow(
@@ -41,6 +42,7 @@ def instance(
         reason=reason,
         output=output,
         tail=tail,
+        version=version,
     )
 
 
@@ -56,9 +58,9 @@ def message(
     )
 
 
-def task(task_id: str, *, group: str = "") -> ToActivities:
+def task(task_id: str, *, group: str = "", name: str = "ship") -> ToActivities:
     """Return an activity task."""
-    made = ActivityTask(id=task_id, instance_id="i", execution_id="e1", task_id=1, name="ship", input="1")
+    made = ActivityTask(id=task_id, instance_id="i", execution_id="e1", task_id=1, name=name, input="1")
     return ToActivities(task=made, group=group)
 
 

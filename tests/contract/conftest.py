@@ -16,7 +16,7 @@ from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
 PortsFactory = Callable[[], Awaitable[HubPorts]]
-SETTINGS = Settings(delivery_count_max=3, page_size_max=50, heartbeat_s=5.0)
+SETTINGS = Settings(delivery_count_max=3, page_size_max=50, heartbeat_s=5.0, dead_letters_kept_max=3)
 
 
 @pytest.fixture(params=["memory", "disk"])

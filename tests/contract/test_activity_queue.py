@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from tests.contract.builders import WAIT_S, let_others_run, message, task
 from tests.contract.conftest import SETTINGS, PortsFactory
@@ -106,6 +107,47 @@ async def test_a_task_put_aside_is_a_dead_letter(ports: HubPorts) -> None:
     )
     assert [delivery.id for delivery in await receive_all(ports, 1)] == ["good"]
     await ports.activities.settle_dead_letter(letter)
+
+
+async def prepared(ports: HubPorts, *names: str) -> list[str]:
+    """Get a queue ready for some activities, if it can tell them apart."""
+    try:
+        await ports.activities.prepare_for(names)
+    except ConfigurationError as refusal:
+        pytest.skip(f"this adapter has queues for groups of activities: {refusal}")
+    return list(names)
+
+
+async def test_tasks_of_some_activities_are_received_alone_and_in_order(ports: HubPorts) -> None:
+    names = await prepared(ports, "ship", 'l\'été "☀"')
+    sent = [task(f"t{n}", name=("ship", "pack", names[1])[n % 3]) for n in range(30)]
+    await ports.activities.send(sent)
+
+    received = [one.id for one in await ports.activities.receive(5, WAIT_S, names)]
+    received += [one.id for one in await ports.activities.receive(100, WAIT_S, names)]
+
+    assert received == [f"t{n}" for n in range(30) if n % 3 != 1]
+    assert await ports.activities.receive(10, 0, names) == []
+    assert await ports.activities.receive(10, 0, ["nothing"]) == []
+    assert [one.id for one in await receive_all(ports, 10)] == [f"t{n}" for n in range(30) if n % 3 == 1]
+
+
+async def test_a_receive_of_some_activities_waits_for_one_of_them(ports_factory: PortsFactory) -> None:
+    one, other = await ports_factory(), await ports_factory()
+    names = await prepared(one, "ship")
+    waiting = asyncio.create_task(one.activities.receive(10, WAIT_S, names))
+    await let_others_run()
+
+    await other.activities.send([task("p", name="pack")])
+    await let_others_run()
+    assert not waiting.done()
+    await other.activities.send([task("s", name="ship")])
+
+    (found,) = await waiting
+    assert found.id == "s"
+    await one.activities.abandon([found])
+    assert [again.delivery_count for again in await one.activities.receive(10, WAIT_S, names)] == [2]
+    assert [left.id for left in await receive_all(other, 1)] == ["p"]
 
 
 async def test_an_interrupt_ends_pending_receives_and_no_later_ones(ports: HubPorts) -> None:

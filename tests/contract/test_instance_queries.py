@@ -7,7 +7,7 @@ import pytest
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.errors import ConfigurationError
-from durabletask_azure.ports import HubPorts, InstanceFilter
+from durabletask_azure.ports import EndedInstance, HubPorts, InstanceFilter
 from tests.contract.builders import after, instance
 
 
@@ -121,6 +121,46 @@ async def test_instances_with_a_reason_are_told_from_those_without(ports: HubPor
 
     assert await listed(ports, InstanceFilter(with_reason=True)) == ["stuck"]
     assert await listed(ports, InstanceFilter(with_reason=False)) == ["fine"]
+
+
+async def test_ids_and_versions_are_chosen_from_lists(ports: HubPorts) -> None:
+    rows = [
+        instance("it's"),
+        instance("its", version="1"),
+        instance("%", version="2'"),
+        instance("a", version=""),
+    ]
+    await insert(ports, *rows)
+
+    assert await listed(ports, InstanceFilter(ids=["it's", "it", "%", "it's"])) == ["%", "it's"]
+    assert await listed(ports, InstanceFilter(ids=["it's", "%"]), count_max=1) == ["%", "it's"]
+    assert await listed(ports, InstanceFilter(ids=["it's", "%"], id_prefix="it")) == ["it's"]
+    assert await listed(ports, InstanceFilter(ids=[str(number) for number in range(50)])) == []
+    assert await listed(ports, InstanceFilter(versions=["2'", "3"])) == ["%"]
+    assert await listed(ports, InstanceFilter(versions=[None])) == ["it's"]
+    assert await listed(ports, InstanceFilter(versions=[None, "", "1"])) == ["a", "it's", "its"]
+
+
+@pytest.mark.parametrize("status", [RuntimeStatus.COMPLETED, RuntimeStatus.FAILED])
+async def test_runs_that_ended_before_a_moment_are_found_the_longest_ended_first(
+    ports: HubPorts, status: RuntimeStatus
+) -> None:
+    ended = [
+        instance(f"{number}", status=status, completed_at=after(-number), execution_id=f"e{number}")
+        for number in range(5)
+    ]
+    await insert(
+        ports,
+        *ended,
+        instance("living"),
+        instance("other", status=RuntimeStatus.TERMINATED, completed_at=after(-9)),
+    )
+
+    found = await ports.store.ended_before(0, status, after(-1), 10)
+    assert list(found) == [EndedInstance(f"{number}", f"e{number}") for number in (4, 3, 2, 1)]
+    assert list(await ports.store.ended_before(0, status, after(-1), 2)) == list(found)[:2]
+    assert list(await ports.store.ended_before(0, status, after(-10), 10)) == []
+    assert list(await ports.store.ended_before(1, status, after(9), 10)) == []
 
 
 async def test_a_token_of_another_query_is_refused(ports: HubPorts) -> None:

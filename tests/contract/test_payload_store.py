@@ -44,6 +44,12 @@ async def test_a_value_of_another_size_or_content_is_an_error(ports: HubPorts) -
         await ports.payloads.get(name_of(DATA), len(DATA))
 
 
+async def test_a_value_of_any_bytes_comes_back(ports: HubPorts) -> None:
+    for data in (b"\xff", b"\xffz", b"\xff-", b"\xffz" * 10_000, bytes(range(256)) * 100):
+        await ports.payloads.put(name_of(data), data)
+        assert await ports.payloads.get(name_of(data), len(data)) == data
+
+
 async def test_deleted_values_are_gone_and_missing_ones_no_error(ports: HubPorts) -> None:
     kept, gone = name_of(b"kept"), name_of(b"gone")
     await ports.payloads.put(kept, b"kept")

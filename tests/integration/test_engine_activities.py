@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -128,8 +128,10 @@ class QueueWithTricks:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
 
-    async def receive(self, count_max: int, wait_s: float) -> list[ActivityDelivery]:
-        found = await self._real.receive(count_max, wait_s)
+    async def receive(
+        self, count_max: int, wait_s: float, names: Collection[str] | None = None
+    ) -> list[ActivityDelivery]:
+        found = await self._real.receive(count_max, wait_s, names)
         if self.unreadable:
             return [msgspec.structs.replace(one, task=None, error="garbage") for one in found]
         return [msgspec.structs.replace(one, delivery_count=self.deliveries) for one in found]

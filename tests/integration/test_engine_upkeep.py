@@ -173,6 +173,7 @@ class Graveyard:
         self._letters = letters
         self.sent: list[Any] = []
         self.settled: list[str] = []
+        self.kept: list[str] = []
 
     async def dead_letters(self, count_max: int) -> list[DeadLetter]:
         taken, self._letters = self._letters[:count_max], self._letters[count_max:]
@@ -183,6 +184,16 @@ class Graveyard:
 
     async def send(self, messages: list[Any]) -> None:
         self.sent += messages
+
+
+class Archive:
+    """An archive that remembers what it was to keep."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+
+    async def keep(self, letter: DeadLetter) -> None:
+        self.kept.append(letter.id)
 
 
 class LockRows:
@@ -217,15 +228,17 @@ async def read(
     attempts: tuple[tuple[str, int], ...] = (),
 ) -> tuple[Graveyard, Graveyard, Counters]:
     """Let a reader look after these dead letters once."""
-    queue, activities = Graveyard(messages or []), Graveyard(tasks or [])
+    queue, activities, archive = Graveyard(messages or []), Graveyard(tasks or []), Archive()
     view = replace(
         ports,
         orchestrations=cast(OrchestrationQueue, queue),
         activities=cast(Any, activities),
         store=cast(Any, LockRows(attempts)),
+        archive=cast(Any, archive),
     )
     counters = Counters()
     await DeadLetterReader(view, QUICK, counters, keep_going=lambda: True).look()
+    queue.kept = activities.kept = archive.kept
     return queue, activities, counters
 
 
@@ -241,7 +254,7 @@ async def test_b126_innocents_beside_a_poison_message_are_sent_again_under_new_i
         (stable_id("a", "redriven", 1), 1),
         (stable_id("b", "redriven", 1), 1),
     ]
-    assert queue.settled == ["x"]
+    assert (queue.settled, queue.kept) == (["x"], [])
     assert counters.dead_letters == 1
 
 
@@ -262,7 +275,7 @@ async def test_b126_a_poison_message_fails_the_instance_it_names(
     assert message.body.failure.error_type == POISON_MESSAGE
     assert (message.instance_id, message.execution_id) == ("i", "e")
     assert message.id == stable_id("x", "poison")
-    assert queue.settled == ["x"]
+    assert (queue.settled, queue.kept) == ([], ["x"])
 
 
 async def test_what_expired_is_sent_again(ports: HubPorts) -> None:
@@ -274,7 +287,7 @@ async def test_what_expired_is_sent_again(ports: HubPorts) -> None:
     )
     assert [(m.body, m.redriven) for m in sent_messages(queue)] == [(event("x").body, 1)]
     assert [out.task.name for out in activities.sent] == ["ship"]
-    assert (queue.settled, activities.settled) == (["x"], ["t"])
+    assert (queue.settled, activities.settled, queue.kept) == (["x"], ["t"], [])
 
 
 async def test_f30_an_exhausted_task_becomes_a_failure_of_its_activity(ports: HubPorts) -> None:
@@ -284,15 +297,16 @@ async def test_f30_an_exhausted_task_becomes_a_failure_of_its_activity(ports: Hu
     assert isinstance(message.body, TaskFailedEvent)
     assert message.body.task_scheduled_id == 3
     assert getattr(message.body.failure, "error_type", "") == DELIVERIES_EXHAUSTED
-    assert activities.settled == ["t"]
+    assert (activities.settled, activities.kept) == ([], ["t"])
 
 
-async def test_what_cannot_be_read_is_logged_before_it_goes(
+async def test_b126_what_cannot_be_read_is_logged_and_kept(
     ports: HubPorts, caplog: pytest.LogCaptureFixture
 ) -> None:
     queue, _, counters = await read(ports, messages=[letter("garbage", reason="undecodable")])
     assert "garbage" in caplog.text
-    assert (queue.sent, queue.settled, counters.dead_letters) == ([], ["garbage"], 1)
+    assert (queue.sent, queue.settled, queue.kept) == ([], [], ["garbage"])
+    assert counters.dead_letters == 1
 
 
 # ---------------------------------------------------------------- orphans

@@ -257,6 +257,22 @@ async def test_activity_groups_are_received_only_by_who_asks_for_them(tmp_path: 
     await hub.close()
 
 
+async def test_a_task_that_cannot_be_read_comes_to_whoever_receives_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    ports = open_local(path)
+    await ports.activities.prepare_for(["other"])
+    await ports.activities.send([task(f"t{number}") for number in range(4)])
+    with closing(sqlite3.connect(path)) as database:
+        for number, body in enumerate([b"\xff", b"[1, 2]", b'{"name": 3}']):
+            database.execute("UPDATE tasks SET body = ? WHERE id = ?", (body, f"t{number}"))
+        database.commit()
+
+    received = await ports.activities.receive(10, WAIT_S, ["other"])
+
+    assert [(one.id, one.task) for one in received] == [("t0", None), ("t1", None), ("t2", None)]
+    await close(ports)
+
+
 async def test_an_unreadable_message_or_task_is_delivered_as_an_error(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
     ports = open_local(path)

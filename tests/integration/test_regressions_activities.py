@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from durabletask_azure.adapters.local import open_local
 from durabletask_azure.core.definitions import ActivityDefinition
@@ -207,9 +208,13 @@ async def test_a_task_that_can_be_neither_read_nor_put_aside_nor_given_back_free
         def __getattr__(self, name: str) -> Any:
             return getattr(self._real, name)
 
-        async def receive(self, count_max: int, wait_s: float) -> list[ActivityDelivery]:
-            found = await self._real.receive(count_max, wait_s)
-            return [replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found]
+        async def receive(
+            self, count_max: int, wait_s: float, names: Collection[str] | None = None
+        ) -> list[ActivityDelivery]:
+            found = await self._real.receive(count_max, wait_s, names)
+            return [
+                structs.replace(one, task=None, error="garbage") if one.id == "t0" else one for one in found
+            ]
 
         async def dead_letter(self, delivery: ActivityDelivery, reason: str, description: str) -> None:
             raise ConfigurationError("refused")
@@ -263,9 +268,11 @@ async def test_purging_many_without_a_worker_gives_up_after_the_first_page() -> 
         row = instance(f"i{number:03}", status=RuntimeStatus.COMPLETED)
         await real.store.insert_instance(0, row)
     ids = iter(range(1_000))
-    operations = ClientOperations(ports, Settings(), lambda: str(next(ids)))
+    operations = ClientOperations(ports, Settings(bulk_portion_max=200), lambda: str(next(ids)))
 
-    assert await operations.purging.purge_by(InstanceFilter(), recursive=False, timeout_s=None) == (0, False)
+    purge = operations.purging.by_filter(InstanceFilter(), tags=None, recursive=False, timeout_s=None)
+    assert await purge.step() is False
+    assert (purge.gone, purge.left, purge.is_complete) == (0, 200, False)
 
     assert next(ids) == 200
     assert time.now_s < 60

@@ -13,8 +13,10 @@ from datetime import datetime
 
 from durabletask_azure.core.history import (
     ContinuedEvent,
+    EventSentEvent,
     ExecutionCompletedEvent,
     ExecutionResumedEvent,
+    ExecutionRewoundEvent,
     ExecutionStartedEvent,
     ExecutionSuspendedEvent,
     HistoryEvent,
@@ -46,6 +48,18 @@ class Story:
     status: RuntimeStatus = RuntimeStatus.PENDING
     completed: ExecutionCompletedEvent | None = None
     started: ExecutionStartedEvent | None = None
+
+    @property
+    def own(self) -> Sequence[Entry]:
+        """The entries that are not a copy of another execution's: what comes after its rewind or reset."""
+        if self.started is None or not self.started.sources:
+            return self.entries
+        copied_from = self.started.sources[-1]
+        for position, entry in enumerate(self.entries):
+            event = entry.event
+            if isinstance(event, ExecutionRewoundEvent) and event.former_execution_id == copied_from:
+                return self.entries[position + 1 :]
+        return ()
 
 
 @dataclass(slots=True)
@@ -154,7 +168,7 @@ class _Rebuild:
         for event in decode_events(stored[len(story.stored) :]):
             story.entries.append(Entry(event, record.at))
             _fold(story, event)
-            if event.commit not in (record.lock.n, record.lock.n + 1):
+            if event.commit not in (record.lock.n, record.lock.n + 1) and not _is_sent_before(story, event):
                 self._fault(f"H: {instance_id}: event of commit {event.commit} in commit {record.lock.n}")
         story.stored = stored
         return story
@@ -173,6 +187,12 @@ class _Rebuild:
         done = story.completed
         if done is not None and (done.result, done.failure) != (row.output, row.failure):
             self._fault(f"{where}: the row's outcome is not the history's")
+
+
+def _is_sent_before(story: Story, event: HistoryEvent) -> bool:
+    """Whether the execution that this one was copied from sends an event."""
+    is_copy = story.started is not None and bool(story.started.sources)
+    return is_copy and isinstance(event, EventSentEvent) and event.commit == 0
 
 
 def _fold(story: Story, event: HistoryEvent) -> None:

@@ -17,7 +17,7 @@ from tests.simulation.fakes.gate import Fault
 from tests.simulation.fakes.ports import worker_ports
 from tests.simulation.fakes.table import ClientWrite
 from tests.simulation.interpreter import start_input
-from tests.simulation.programs import Again, ClientAction, Purge, RaiseEvent, Start, Terminate
+from tests.simulation.programs import Again, ClientAction, Purge, RaiseEvent, Rewind, Start, Terminate
 from tests.simulation.virtual_time import pause, pause_until
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class Clients:
             await self._until_ended(action.instance)
         elif isinstance(action, RaiseEvent | Terminate) and action.ahead:
             counts["F19"] += 1
+        elif isinstance(action, Rewind):
+            await self._until_ended(action.instance)
         await asyncio.gather(*(self.persist(action) for _ in range(rivals)))
 
     async def _until_ended(self, instance: str) -> None:

@@ -121,6 +121,14 @@ PROFILES: dict[str, Profile] = {
         skew=True,
         dedup_s=60.0,
     ),
+    "rewinds": Profile(
+        rates={**_times(_CRASHES, 1), **_LOST, "partial": 0.01},
+        duplicate=0.1,
+        hold_back=0.03,
+        dedup_s=0.0,
+        variant="rewound",
+        late=True,
+    ),
 }
 
 _SEND = ("queue.send", "activities.send", "activities.finish.send")

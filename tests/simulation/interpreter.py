@@ -98,9 +98,10 @@ class Harness:
         """The interpreter as a generator orchestrator."""
         return (yield from _Interpreter(ctx, self, data, asynchronous=False).run())
 
-    async def work(self, ctx: Any, data: list[int]) -> dict[str, Any]:
+    async def work(self, ctx: Any, data: list[Any]) -> dict[str, Any]:
         """The activity: takes its time, fails its first attempts (each attempt has a task id of its own)."""
-        site, arg, cost_ms, failures, generation, pad, kills = data
+        site, arg, cost_ms, failures, generation, pad, kills, *until_s = data
+        fails = any(self.time() < end for end in until_s)
         instance, task_id = ctx.orchestration_id, ctx.task_id
         attempts = self._attempts.setdefault((instance, site, generation), [])
         if task_id not in attempts:
@@ -111,7 +112,7 @@ class Harness:
         if kills:
             self.kill()
         self._log(instance, task_id, site, generation, finished=True)
-        if attempts.index(task_id) < failures:
+        if fails or attempts.index(task_id) < failures:
             raise Boom(f"boom-{site}")
         return {"value": activity_value(site, arg), "pad": "x" * pad}
 
@@ -202,7 +203,17 @@ class _Interpreter:
                 first_retry_interval=timedelta(seconds=1), max_number_of_attempts=call.attempts
             )
         generation = self._data["generation"] + LIFE * self._data["life"]
-        data = [call.site, call.arg, call.cost_ms, call.failures, generation, call.pad, int(call.kills)]
+        data: list[float] = [
+            call.site,
+            call.arg,
+            call.cost_ms,
+            call.failures,
+            generation,
+            call.pad,
+            int(call.kills),
+        ]
+        if call.until_s:
+            data.append(call.until_s)
         return self._ctx.call_activity(ACTIVITY, input=data, retry_policy=retry)
 
     def _call(self, call: Call) -> Steps:

@@ -230,7 +230,7 @@ def _events_once(chronicle: Chronicle) -> Iterator[str]:
             else set[str]()
         )
         unseen[story.instance_id] = _orders_of_the_last_turn(story)
-        for entry in story.entries:
+        for entry in story.own:
             match entry.event:
                 case ExecutionSuspendedEvent(source_id=source) | ExecutionResumedEvent(source_id=source) if (
                     source in handed_on and began is not None and entry.event.commit == began.commit
@@ -283,15 +283,19 @@ def _activities(evidence: Evidence) -> Iterator[str]:
     lives: Counter[str] = Counter()
     for story in evidence.chronicle.stories.values():
         generation = story.started.generation if story.started is not None else 0
-        lives[story.instance_id] += generation == 0
-        generation += LIFE * (lives[story.instance_id] - 1)
-        for entry in story.entries:
+        started = story.started
+        # A child has one life for the harness; what is rewound or reset goes on living.
+        if started is None or not (started.parent or started.sources):
+            lives[story.instance_id] += generation == 0
+        generation += LIFE * max(0, lives[story.instance_id] - 1)
+        for entry in story.own:
             match entry.event:
                 case TaskScheduledEvent(event_id=number):
                     key = (story.instance_id, number, generation)
-                    scheduled.add(key)
-                    if key in first and first[key] < (entry.at - EPOCH).total_seconds() - 1e-5:
+                    early = key in first and first[key] < (entry.at - EPOCH).total_seconds() - 1e-5
+                    if early and key not in scheduled:  # what is reset schedules it again
                         yield f"X: task {key} ran before its schedule was committed"
+                    scheduled.add(key)
                 case TaskCompletedEvent(task_scheduled_id=number):
                     if (story.instance_id, number, generation) not in ended:
                         yield f"X: task {number} of {story.instance_id} completed without having run"

@@ -23,7 +23,9 @@ from tests.simulation.programs import (
     Race,
     Raise,
     RaiseEvent,
+    Reset,
     Resume,
+    Rewind,
     SetStatus,
     Start,
     Step,
@@ -101,6 +103,8 @@ class _Model:
                     doomed.add(action.instance)
                 case RaiseEvent() | Suspend() | Resume() | Again() | Purge():
                     pass
+                case Rewind() | Reset():
+                    pass  # what runs again comes to the same
         for start in starts:
             if start.instance in doomed:
                 self._children(start.program)

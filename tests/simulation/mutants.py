@@ -315,5 +315,29 @@ _ALL = (
         sabotage.cancels_everything,
         ("stops",),
     ),
+    # What runs again under a new execution id.
+    Mutant(
+        "child-keeps-its-parent",
+        "a sub-orchestration is not handed over to the continued execution of its parent",
+        f"{_CORE}.continuing:_adopt",
+        sabotage.does_nothing,
+        ("rewinds",),
+    ),
+    Mutant(
+        "causes-overlooked",
+        "a rewind keeps the failure that the orchestrator failed of, if it did something since",
+        f"{_CORE}.continuing:rewind_point",
+        sabotage.without_a_failure,
+        ("rewinds",),
+        600,
+    ),
+    Mutant(
+        "not-cut-off",
+        "what was started after the point of a reset goes on beside what runs again",
+        f"{_CORE}.continuing:_give_way",
+        sabotage.refused_as_any_other,
+        ("rewinds",),
+        600,
+    ),
 )
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

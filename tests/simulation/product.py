@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import msgspec
 
 from durabletask_azure.core.composite import when_all, when_any
+from durabletask_azure.core.history import ExecutionStartedEvent, OrchestratorStartedEvent
 from durabletask_azure.core.messages import PurgeInstance
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.registry import Registry
@@ -19,7 +21,7 @@ from durabletask_azure.engine.operations import ClientOperations, StartRequest
 from durabletask_azure.engine.orphans import collect_orphans
 from durabletask_azure.engine.repair import repair
 from durabletask_azure.engine.worker import Engine
-from durabletask_azure.errors import TaskFailedError
+from durabletask_azure.errors import OrchestrationNotFoundError, OrchestrationStateError, TaskFailedError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 from tests.simulation.fakes.world import EPOCH
@@ -30,7 +32,9 @@ from tests.simulation.programs import (
     ClientAction,
     Purge,
     RaiseEvent,
+    Reset,
     Resume,
+    Rewind,
     Start,
     Suspend,
     Terminate,
@@ -99,6 +103,10 @@ class DurableTaskProduct:
                 await client.orders.resume(action.instance, None)
             case Terminate():
                 await client.orders.terminate(action.instance, None, recursive=False)
+            case Rewind() | Reset():
+                # Not there, not failed, or moved on: there is nothing to do.
+                with suppress(OrchestrationNotFoundError, OrchestrationStateError):
+                    await _take_up(client, action)
 
     async def purge(self, ports: HubPorts, instance: str, settings: Settings, *, recursive: bool) -> None:
         """Ask for the removal of a terminal instance."""
@@ -111,6 +119,24 @@ class DurableTaskProduct:
     async def collect_orphans(self, ports: HubPorts, partition: int, older_than_s: float) -> None:
         """Delete the blobs of a partition that nobody refers to."""
         await collect_orphans(ports, partition, older_than_s)
+
+
+async def _take_up(client: ClientOperations, action: Rewind | Reset) -> None:
+    if isinstance(action, Rewind):
+        await client.rewinding.rewind(action.instance, "mended")
+        return
+    events = await client.instances.events(action.instance)
+    started = next((event for event in events if isinstance(event, ExecutionStartedEvent)), None)
+    if started is None:
+        return
+    turns = sum(isinstance(event, OrchestratorStartedEvent) for event in events)
+    await client.rewinding.reset(
+        action.instance,
+        execution_id=started.execution_id,
+        turn=int(turns * action.share),
+        keep_events=True,
+        reason=None,
+    )
 
 
 def _request(case: Case, instance: str, data: dict[str, int], due: datetime | None) -> StartRequest:

@@ -28,7 +28,9 @@ __all__ = [
     "Race",
     "Raise",
     "RaiseEvent",
+    "Reset",
     "Resume",
+    "Rewind",
     "SetStatus",
     "Start",
     "Step",
@@ -59,6 +61,8 @@ class Call(_Step, frozen=True, kw_only=True, tag="call"):
     pad: int = 0
     kills: bool = False
     """Its worker dies of it, every time."""
+    until_s: float = 0.0
+    """It fails before that virtual second; the client rewinds what failed of it."""
 
 
 class FanOut(_Step, frozen=True, kw_only=True, tag="fan-out"):
@@ -215,7 +219,17 @@ class Purge(_Action, frozen=True, kw_only=True, tag="purge"):
     blind: bool = False
 
 
-ClientAction = Start | RaiseEvent | Suspend | Resume | Terminate | Again | Purge
+class Rewind(_Action, frozen=True, kw_only=True, tag="rewind"):
+    """Rewind an instance once it has ended, if it failed."""
+
+
+class Reset(_Action, frozen=True, kw_only=True, tag="reset"):
+    """Reset an instance to the turn that comes after ``share`` of its history, if it has started."""
+
+    share: float
+
+
+ClientAction = Start | RaiseEvent | Suspend | Resume | Terminate | Again | Purge | Rewind | Reset
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ __all__ = [
     "child_starts_again",
     "complete_first",
     "deletes_forgotten",
+    "does_nothing",
     "does_nothing_async",
     "finds_nothing",
     "forget",
@@ -40,6 +41,7 @@ __all__ = [
     "opens_nothing",
     "own_commit_is_not_recognised",
     "own_refusal_is_a_rival",
+    "refused_as_any_other",
     "renew_blindly",
     "rows_before_fence",
     "send_first",
@@ -51,7 +53,26 @@ __all__ = [
     "unfenced_staging",
     "unsent_names_dropped",
     "values_of_stale_messages",
+    "without_a_failure",
 ]
+
+
+def does_nothing(original: Any) -> Any:
+    def nothing(*arguments: Any) -> None:
+        pass
+
+    return nothing
+
+
+def without_a_failure(original: Any) -> Any:
+    def point(events: Any, failure: Any) -> Any:
+        return original(events, None)
+
+    return point
+
+
+def refused_as_any_other(original: Any) -> Any:
+    return starts.child_start
 
 
 def no_fence(original: Any) -> Any:

@@ -23,10 +23,14 @@ from tests.simulation.programs import (
     Program,
     Purge,
     Race,
+    Raise,
     RaiseEvent,
+    Reset,
+    Rewind,
     SetStatus,
     Start,
     Step,
+    SubCall,
     Tell,
     Terminate,
     WaitEvents,
@@ -232,6 +236,88 @@ def _hurried(program: Program) -> Program:
     return msgspec.structs.replace(program, steps=tuple(hurry(step) for step in program.steps))
 
 
+def _rewound(case: Case, random: Random) -> Case:
+    """What fails before a moment is rewound after it; and any instance is reset, at any time.
+
+    Whatever runs again comes to the same: so no sub-orchestration fails for good, an instance that awaits events never
+    fails (events to it would be lost), and one that tells another something is not reset (it would tell it twice).
+    """
+    doomed = {action.instance for action in case.client if isinstance(action, Terminate)}
+    roots = {action.instance: action for action in case.client if isinstance(action, Start)}
+    mended = round(random.uniform(5, 70), 2)
+    programs = [_sound(program) for program in case.programs]
+    client: list[ClientAction] = [
+        msgspec.structs.replace(action, rivals=1) if isinstance(action, Start) else action
+        for action in case.client
+    ]
+    for instance, start in roots.items():
+        steps = case.programs[start.program].steps
+        if instance in doomed:
+            continue
+        last = max(action.at for action in client if action.instance == instance)
+        if not any(isinstance(step, Tell) for step in steps):
+            for _ in range(random.choice((0, 1, 1, 2, 3))):
+                at = round(start.at + random.choice((random.uniform(0, 10), random.uniform(0, 120))), 2)
+                client.append(
+                    Reset(at=at, instance=instance, share=random.choice((0.0, random.random(), 0.99)))
+                )
+                last = max(last, at)
+        if not any(isinstance(step, WaitEvents) for step in steps):
+            for number in _awaited(programs, start.program):
+                programs[number] = _failing(programs[number], mended, random)
+            client.append(Rewind(at=max(last, mended) + 0.1, instance=instance))
+    return msgspec.structs.replace(case, programs=tuple(programs), client=tuple(client))
+
+
+def _sound(program: Program) -> Program:
+    """Return a program that fails with its sub-orchestrations, and not by itself."""
+
+    def change(step: Step) -> Step:
+        match step:
+            case SubCall():
+                return msgspec.structs.replace(step, caught=False)
+            case Raise():
+                return SetStatus(site=step.site, text=f"sound {step.site}")
+            case _:
+                return step
+
+    return msgspec.structs.replace(program, steps=tuple(change(step) for step in program.steps))
+
+
+def _awaited(programs: Sequence[Program], root: int) -> list[int]:
+    """Return a program and all those its sub-orchestrations run."""
+    found = [root]
+    for number in found:  # grows while it is gone through
+        found += [step.program for step in programs[number].steps if isinstance(step, SubCall)]
+    return found
+
+
+def _failing(program: Program, until_s: float, random: Random) -> Program:
+    def call(one: Call) -> Call:
+        if one.failures or random.random() < 0.5:
+            return one
+        return msgspec.structs.replace(one, until_s=until_s, attempts=random.choice((1, 1, 2)))
+
+    def change(step: Step) -> Step:
+        match step:
+            case Call():
+                return call(step)
+            case FanOut(calls=calls):
+                return msgspec.structs.replace(step, calls=tuple(call(one) for one in calls))
+            case Race(call=one):
+                return msgspec.structs.replace(step, call=call(one))
+            case Parallel(branches=branches):
+                changed = tuple(
+                    tuple(call(one) if isinstance(one, Call) else one for one in branch)
+                    for branch in branches
+                )
+                return msgspec.structs.replace(step, branches=changed)
+            case _:
+                return step
+
+    return msgspec.structs.replace(program, steps=tuple(change(step) for step in program.steps))
+
+
 VARIANTS: dict[str, Callable[[Case, Random], Case]] = {
     "untold": _untold,
     "spilled": _spilled,
@@ -241,4 +327,5 @@ VARIANTS: dict[str, Callable[[Case, Random], Case]] = {
     "purged": _purged,
     "deadly": _deadly,
     "parting": _parting,
+    "rewound": _rewound,
 }

@@ -68,7 +68,12 @@ def recorded(action: Action, at: datetime) -> HistoryEvent:
         case ScheduleTask():
             return TaskScheduledEvent(timestamp=at, event_id=action.id, name=action.name, input=action.input)
         case CreateTimer():
-            return TimerCreatedEvent(timestamp=at, event_id=action.id, fire_at=action.fire_at)
+            return TimerCreatedEvent(
+                timestamp=at,
+                event_id=action.id,
+                fire_at=action.fire_at,
+                final_fire_at=action.final_fire_at,
+            )
         case StartSubOrchestration():
             return SubOrchestrationInstanceCreatedEvent(
                 timestamp=at, event_id=action.id, name=action.name, instance_id=action.instance_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -116,6 +117,19 @@ def test_an_error_that_cannot_tell_its_text_is_recorded() -> None:
     assert describe_failure(error, text_bytes_max=100).message == "<the error's text failed: RuntimeError>"
 
 
+def test_properties_are_at_once_what_a_replay_reads() -> None:
+    codes = [1]
+    properties = {"at": datetime(2026, 1, 2, tzinfo=UTC), "pair": (1, 2), "by": {1: "a"}, "codes": codes}
+    details = described(ValueError("no"), properties=properties)
+    codes.append(2)
+    assert details.properties == {
+        "at": "2026-01-02T00:00:00Z",
+        "pair": [1, 2],
+        "by": {"1": "a"},
+        "codes": [1],
+    }
+
+
 def test_properties_are_kept_and_made_storable() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
@@ -140,3 +154,11 @@ def test_b81_truncated_text_fits_and_says_so(letter: str) -> None:
     assert truncate("short", 500) == "short"
     assert truncate("half \ud800", 500) == "half ?"
     assert truncate(whole, 1).startswith("…")
+
+
+def test_a_failed_task_may_be_made_of_an_exception() -> None:
+    cause = LookupError("no lamp")
+    error = TaskFailedError("the task failed", cause)
+    assert str(error) == "the task failed"
+    assert (error.details.error_type, error.details.message) == ("LookupError", "no lamp")
+    assert described(error).inner_failure == error.details

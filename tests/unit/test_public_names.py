@@ -25,6 +25,8 @@ from durabletask_azure import (
 )
 
 PACKAGE = {
+    *("ActivityWorkItemFilter", "EntityWorkItemFilter", "OrchestrationWorkItemFilter", "WorkItemFilters"),
+    *("VersionFailureStrategy", "VersionMatchStrategy", "VersioningOptions"),
     *(
         "ActivityContext",
         "ActivityNotRegisteredError",
@@ -33,15 +35,21 @@ PACKAGE = {
         "CancellableTask",
         "CommitRefusedError",
     ),
+    *("BulkInterruptedError", "BulkProgress", "BulkStartResult", "NewOrchestration", "StartResult"),
+    *("DeadLetterInfo", "DeadLetterNotFoundError", "DeadLetterUnreadableError"),
+    *("HubStatistics", "PartitionStatistics", "WorkerStatistics"),
     *("CompletableTask", "ConcurrencyOptions", "ConfigurationError", "DataConverter", "DurableTaskError"),
     *("ExceptionPropertiesProvider", "FailureDetails", "HubUnavailableError", "InvalidQueueSizeError"),
     *("JsonDataConverter", "NonDeterminismError", "NonRetriableError", "OrchestrationAlreadyExistsError"),
     *("OrchestrationContext", "OrchestrationError", "OrchestrationFailedError", "OrchestrationNotFoundError"),
     *("OrchestrationQuery", "OrchestrationState", "OrchestrationStateError", "OrchestrationStatus"),
+    *("IdReuseAction", "OrchestrationIdReusePolicy"),
     *(
         "OrchestratorNotRegisteredError",
         "Page",
         "PartitionLostError",
+        "PayloadCodec",
+        "PayloadCodecError",
         "PayloadMissingError",
         "PayloadTooLargeError",
     ),
@@ -56,7 +64,8 @@ PACKAGE = {
         "TaskHub",
     ),
     *("TaskHubClient", "TaskHubError", "TaskHubWorker", "TaskOrchestration", "ThrottledError", "TimerTask"),
-    *("WorkerStateError", "__version__", "when_all", "when_any"),
+    *("VersionFailureStrategy", "VersionMatchStrategy", "VersioningOptions", "WorkItemFilters"),
+    *("WorkerProcessError", "WorkerStateError", "__version__", "when_all", "when_any"),
 }
 TASK = {
     *("Activity", "ActivityContext", "CancellableTask", "CompletableTask", "CompositeTask", "FailureDetails"),
@@ -71,16 +80,25 @@ TASK = {
     *("TaskOrchestration", "TimerTask", "WhenAllTask", "WhenAnyTask", "get_name", "when_all", "when_any"),
 }
 CLIENT = {
-    *("AsyncTaskHubClient", "OrchestrationFailedError", "OrchestrationQuery", "OrchestrationState"),
+    *("AsyncTaskHubClient", "IdReuseAction", "OrchestrationFailedError", "OrchestrationIdReusePolicy"),
+    *("OrchestrationQuery", "OrchestrationState"),
     *("OrchestrationStatus", "Page", "PurgeInstancesResult", "TaskHubClient"),
+    *("BulkProgress", "BulkStartResult", "NewOrchestration", "StartResult"),
+    *("DeadLetterInfo", "HubStatistics", "PartitionStatistics", "WorkerStatistics"),
 }
 WORKER = {
+    *("ActivityMiddleware", "ActivityWorkItemFilter", "CallNext", "EntityWorkItemFilter"),
+    *("OrchestrationMiddleware", "OrchestrationWorkItemFilter", "VersionFailureStrategy"),
+    *("VersionMatchStrategy", "VersioningOptions", "WorkItemFilters"),
     *("ActivityNotRegisteredError", "ConcurrencyOptions", "ExceptionPropertiesProvider"),
     *("OrchestratorNotRegisteredError", "TaskHubWorker"),
 }
 # Names, parameters and defaults of Microsoft's durabletask 1.12; what stands behind them may have more.
 CLIENT_METHODS = {
-    "schedule_new_orchestration": "orchestrator, input=None, instance_id=None, start_at=None, tags=None, version=None",
+    "schedule_new_orchestration": (
+        "orchestrator, input=None, instance_id=None, start_at=None, reuse_id_policy=None, tags=None,"
+        " version=None"
+    ),
     "get_orchestration_state": "instance_id, fetch_payloads=True",
     "get_orchestration_history": "instance_id, execution_id=None",
     "list_instance_ids": (
@@ -94,10 +112,22 @@ CLIENT_METHODS = {
     "terminate_orchestration": "instance_id, output=None, recursive=True",
     "suspend_orchestration": "instance_id, reason=None",
     "resume_orchestration": "instance_id, reason=None",
+    "rewind_orchestration": "instance_id, reason=None",
+    "restart_orchestration": "instance_id, restart_with_new_instance_id=False",
     "purge_orchestration": "instance_id, recursive=True",
     "purge_orchestrations_by": (
         "created_time_from=None, created_time_to=None, runtime_status=None, recursive=False, timeout=None"
     ),
+}
+# What only this package has.
+OWN_CLIENT_METHODS = {
+    "reset_orchestration": "instance_id, event_index, execution_id=None, keep_events=True, reason=None",
+    "schedule_new_orchestrations": "requests, on_progress=None",
+    "list_orchestration_states": "orchestration_query=None, page_size=None, continuation_token=None",
+    "iter_orchestration_states": "orchestration_query=None, page_size=None",
+    "get_hub_statistics": "",
+    "list_dead_letters": "",
+    "redrive_dead_letter": "letter_id",
 }
 
 
@@ -143,10 +173,21 @@ def test_both_clients_have_the_same_methods() -> None:
         {name for name in vars(kind) if not name.startswith("_")}
         for kind in (TaskHubClient, AsyncTaskHubClient)
     ]
-    assert public[0] == public[1] == {*CLIENT_METHODS, "close"}
-    for name in CLIENT_METHODS:
+    assert public[0] == public[1] == {*CLIENT_METHODS, *OWN_CLIENT_METHODS, "close"}
+    for name in (*CLIENT_METHODS, *OWN_CLIENT_METHODS):
         sync, other = (inspect.signature(getattr(kind, name)) for kind in (TaskHubClient, AsyncTaskHubClient))
-        assert sync == other
+        assert sync.parameters == other.parameters
+        # An iterator is made at once by both; all else is awaited by one of them.
+        assert str(sync.return_annotation) == str(other.return_annotation).removeprefix("Async")
+
+
+@pytest.mark.parametrize("kind", [TaskHubClient, AsyncTaskHubClient])
+@pytest.mark.parametrize("name", OWN_CLIENT_METHODS)
+def test_methods_of_our_own_stay_as_they_are(kind: type, name: str) -> None:
+    method = getattr(kind, name)
+    assert ", ".join(parameters(method)) == OWN_CLIENT_METHODS[name]
+    is_awaited = kind is AsyncTaskHubClient and name != "iter_orchestration_states"
+    assert inspect.iscoroutinefunction(method) is is_awaited
 
 
 def test_a_state_has_durabletasks_fields_first() -> None:
@@ -186,6 +227,9 @@ def test_history_events_have_durabletasks_fields_in_its_order() -> None:
         "ContinueAsNewEvent": "input",
         "ExecutionSuspendedEvent": "input",
         "ExecutionResumedEvent": "input",
+        "ExecutionRewoundEvent": (
+            "reason parent_execution_id instance_id parent_trace_context name version input parent_instance tags"
+        ),
     }
     for name, own in fields.items():
         kind = getattr(history, name)
@@ -193,14 +237,28 @@ def test_history_events_have_durabletasks_fields_in_its_order() -> None:
         assert [field.name for field in dataclasses.fields(kind)] == ["event_id", "timestamp", *own.split()]
 
 
+def test_a_query_has_durabletasks_fields_first_and_the_rest_by_name() -> None:
+    fields = dataclasses.fields(OrchestrationQuery)
+    assert [field.name for field in fields if not field.kw_only] == [
+        *("created_time_from", "created_time_to", "runtime_status", "max_instance_count"),
+        *("fetch_inputs_and_outputs", "instance_id_prefix"),
+    ]
+    assert [field.name for field in fields if field.kw_only] == [
+        *("instance_ids", "names", "versions", "tags", "last_updated_time_from", "last_updated_time_to"),
+        *("completed_time_from", "completed_time_to", "has_pending_reason"),
+    ]
+
+
 def test_workers_take_what_durabletask_takes() -> None:
     assert parameters(ConcurrencyOptions) == [
         "maximum_concurrent_activity_work_items=None",
         "maximum_concurrent_orchestration_work_items=None",
+        "maximum_concurrent_entity_work_items=None",
         "maximum_thread_pool_workers=None",
     ]
     assert parameters(TaskHubWorker)[1:] == [
         "concurrency_options=None",
+        "maximum_timer_interval=None",
         "data_converter=None",
         "logger=None",
         "exception_properties_provider=None",
@@ -209,6 +267,8 @@ def test_workers_take_what_durabletask_takes() -> None:
     with TaskHub.local() as hub:
         assert TaskHubWorker(hub, concurrency_options=options).concurrency_options is options
         assert TaskHubWorker(hub).is_running is False
+        assert parameters(TaskHubWorker.use_versioning) == ["version"]
+        assert [name.split("=")[0] for name in parameters(TaskHubWorker.use_work_item_filters)] == ["filters"]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -230,6 +230,59 @@ def test_a_factory_that_is_none_and_a_version_that_is_none_are_refused() -> None
         Registry().add_orchestrator(factory=wrong)
     with pytest.raises(ArgumentTypeError, match="version must be a string, not int"):
         Registry().add_orchestrator(flow, version=wrong)
+
+
+def test_of_an_interface_only_its_methods_become_activities() -> None:
+    class Teller(Protocol):
+        def deposit(self, amount: int) -> int: ...
+
+        def withdraw(self, amount: int) -> int: ...
+
+    class Bank:
+        def deposit(self, amount: int) -> int:
+            return amount
+
+        def withdraw(self, amount: int) -> int:
+            return -amount
+
+        def rob(self) -> None:
+            """Is not a teller's business."""
+
+    class Half:
+        def deposit(self, amount: int) -> int:
+            return amount
+
+    registry = Registry()
+    assert registry.add_activities_from(Bank(), interface=Teller) == ["deposit", "withdraw"]
+    found = registry.activity("withdraw")
+    assert found is not None
+    assert (found.fn(None, 3), found.input_type) == (-3, int)
+    with pytest.raises(ConfigurationError, match="Half lacks withdraw of Teller"):
+        registry.add_activities_from(Half(), interface=Teller)
+    with pytest.raises(ConfigurationError, match="object has no public method"):
+        registry.add_activities_from(Bank(), interface=object)
+    with pytest.raises(ArgumentTypeError, match="interface must be a class"):
+        registry.add_activities_from(Bank(), interface=Teller.deposit)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_factory_gives_each_execution_an_object_with_what_it_depends_on() -> None:
+    made: list[str] = []
+
+    def connected() -> ClassFlow:
+        made.append("connection")
+        return ClassFlow(prefix=made[-1])
+
+    registry = Registry()
+    registry.add_orchestrator(name="flow", version="1", factory=connected)
+    registry.add_orchestrator(name="flow", version="2", factory=lambda: ClassFlow("second"))
+    first, second = registry.orchestrator("flow", "1"), registry.orchestrator("flow", "2")
+    assert first is not None
+    assert second is not None
+    before = len(made)
+    for definition in (first, first, second):
+        definition.start(None, 1).close()
+    assert len(made) - before == 2
+    assert (first.input_type, second.kind) == (int, "async")
 
 
 def test_methods_are_registered_all_or_none() -> None:

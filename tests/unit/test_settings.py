@@ -11,7 +11,8 @@ import pytest
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 from durabletask_azure.settings import Settings
 
-NUMBERS = sorted(set(Settings.__struct_fields__) - {"park_delays_s"})
+MAY_BE_NONE = {"retention_s", "retention_completed_s", "retention_failed_s", "retention_terminated_s"}
+NUMBERS = sorted(set(Settings.__struct_fields__) - {"park_delays_s"} - MAY_BE_NONE)
 WHOLE = [name for name in NUMBERS if isinstance(getattr(Settings(), name), int)]
 
 
@@ -46,6 +47,15 @@ def test_a_value_of_a_wrong_type_or_out_of_range_is_refused_whatever_the_option(
             settings(**{name: value})
         assert str(caught.value).startswith(f"{name} must be a ")
         assert str(caught.value).endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize("name", sorted(MAY_BE_NONE))
+def test_a_retention_is_a_positive_number_of_seconds_or_none(name: str) -> None:
+    assert getattr(settings(**{name: None}), name) is None
+    assert getattr(settings(**{name: 0.5}), name) == 0.5
+    for value in ("1", True, 0, -1, math.nan, math.inf):
+        with pytest.raises(ConfigurationError, match=f"^{name} must be a finite number of seconds"):
+            settings(**{name: value})
 
 
 def test_half_of_something_countable_is_refused() -> None:

@@ -194,8 +194,8 @@ def test_a_converter_that_makes_text_no_utf8_can_hold_fails_the_instance_alone()
         def serialize(self, value: Any) -> str | None:
             return "\ud800"
 
-        def deserialize(self, text: str | None, target_type: Any = None) -> Any:
-            return text
+        def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+            return data
 
     async def returns(ctx: Any, value: Any) -> Any:
         return 1

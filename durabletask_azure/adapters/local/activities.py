@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
 from durabletask_azure.adapters.local.bell import ACTIVITIES, Bell, wake
+from durabletask_azure.adapters.local.by_name import any_free_of, free_of, index_names
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
-from durabletask_azure.adapters.local.handover import Handover
+from durabletask_azure.adapters.local.handover import Finished, Handover
 from durabletask_azure.adapters.local.liveness import Locks
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
@@ -33,6 +34,10 @@ _ANY_FREE = "SELECT 1 FROM tasks INDEXED BY tasks_free WHERE grp = ? AND locked_
 _TAKE = (
     "UPDATE tasks SET locked_by = ?, deliveries = deliveries + 1 WHERE seq IN (SELECT seq FROM tasks"
     " INDEXED BY tasks_free WHERE grp = ? AND locked_by IS NULL ORDER BY seq LIMIT ?)"
+    " RETURNING seq, id, deliveries, body"
+)
+_TAKE_PLACES = (
+    "UPDATE tasks SET locked_by = ?, deliveries = deliveries + 1 WHERE seq IN (SELECT value FROM json_each(?))"
     " RETURNING seq, id, deliveries, body"
 )
 _DELETE = "DELETE FROM tasks WHERE seq = ?"
@@ -79,22 +84,36 @@ class LocalActivityQueue:
         self._interrupts = 0
         self._owed: list[tuple[str, int, str]] = []
         self._closed = False
+        self._has_names = False
 
     async def send(self, tasks: Sequence[ToActivities]) -> None:
         stored = stored_outbound(tasks)
         await self._committer.submit(lambda transaction: write_outbound(transaction, stored, self._handover))
 
-    async def receive(self, count_max: int, wait_s: float) -> Sequence[ActivityDelivery]:
+    async def prepare_for(self, names: Collection[str]) -> None:
+        # The names do not matter: any can be received alone.
+        if not self._has_names:
+            await self._committer.submit(index_names)
+            self._has_names = True
+
+    async def receive(
+        self, count_max: int, wait_s: float, names: Collection[str] | None = None
+    ) -> Sequence[ActivityDelivery]:
+        if names is not None:
+            await self.prepare_for(names)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         interrupts = self._interrupts
         while not self._closed and interrupts == self._interrupts:
             seen = self._bell.count(ACTIVITIES)
+            self._owed += [
+                (_GIVEN_BACK, place, self._locks.process) for place in self._handover.debts_taken()
+            ]
             if self._owed:
                 await self._give_back()
-            if self._any_free():
+            if self._any_free(names):
                 rows = await self._committer.submit(
-                    lambda transaction: self._take(transaction, count_max), durable=False
+                    lambda transaction: self._take(transaction, count_max, names), durable=False
                 )
                 if rows:
                     return [_delivery(row) for row in rows]
@@ -102,15 +121,17 @@ class LocalActivityQueue:
             left_s = deadline - loop.time()
             if left_s <= 0:
                 break
-            handed = await self._handed(count_max, seen, min(left_s, _CHECK_S))
+            handed = await self._handed(count_max, names, seen, min(left_s, _CHECK_S))
             if handed:
                 return handed
         return []
 
-    async def _handed(self, count_max: int, seen: int, timeout_s: float) -> Sequence[ActivityDelivery]:
+    async def _handed(
+        self, count_max: int, names: Collection[str] | None, seen: int, timeout_s: float
+    ) -> Sequence[ActivityDelivery]:
         """Wait for a ring, and return what was handed over meanwhile."""
         waiter = self._bell.attend(ACTIVITIES)
-        consumer = self._handover.enter(self._groups, count_max, waiter)
+        consumer = self._handover.enter(self._groups, names, count_max, waiter)
         try:
             try:
                 if self._bell.count(ACTIVITIES) == seen:
@@ -128,15 +149,25 @@ class LocalActivityQueue:
         process = self._locks.process
         self._owed += [(_GIVEN_BACK, place_of(delivery.token), process) for delivery in deliveries]
 
-    def _any_free(self) -> bool:
+    def _any_free(self, names: Collection[str] | None) -> bool:
+        if names is not None:
+            return any(any_free_of(self._reader, group, names) for group in self._groups)
         return any(self._reader.row(_ANY_FREE, (group,)) for group in self._groups)
 
-    def _take(self, transaction: Transaction, count_max: int) -> list[tuple[Any, ...]]:
+    def _take(
+        self, transaction: Transaction, count_max: int, names: Collection[str] | None
+    ) -> list[tuple[Any, ...]]:
         taken: list[tuple[Any, ...]] = []
         for group in self._groups:
             left = count_max - len(taken)
-            if left > 0:
-                taken.extend(transaction.execute(_TAKE, (self._locks.process, group, left)).fetchall())
+            if left <= 0:
+                break
+            if names is None:
+                taking = transaction.execute(_TAKE, (self._locks.process, group, left))
+            else:
+                places = msgspec.json.encode(free_of(transaction, group, names, left)).decode()
+                taking = transaction.execute(_TAKE_PLACES, (self._locks.process, places))
+            taken.extend(taking.fetchall())
         # RETURNING promises no order; the queue does.
         taken.sort()
         return taken
@@ -168,14 +199,16 @@ class LocalActivityQueue:
         return ()
 
     async def finish(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
-        handover = self._handover
-        written = [one for one in results if not handover.takes(*one)]
+        # Decided once: while the others are written, sessions may open and close.
+        handed: list[Finished] = []
+        written: list[Finished] = []
+        for one in results:
+            (handed if self._handover.takes(*one) else written).append(one)
         if written:
             await self._write(written)
-        if len(written) < len(results):
-            left = handover.hand([one for one in results if handover.takes(*one)])
-            if left:
-                await self._write(left)
+        left = self._handover.hand(handed)
+        if left:
+            await self._write(left)
 
     async def _write(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         done = [(place_of(delivery.token),) for delivery, _ in results]

@@ -25,6 +25,7 @@ from durabletask_azure.adapters.local.committer import (
     Transaction,
     last_seq,
 )
+from durabletask_azure.adapters.local.dead import LocalArchive
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
@@ -40,6 +41,7 @@ from durabletask_azure.adapters.local.schema import (
     folders_of,
 )
 from durabletask_azure.adapters.local.sessions import LocalOrchestrationQueue
+from durabletask_azure.adapters.local.statistics import LocalStatistics
 from durabletask_azure.adapters.local.store import LocalChangeSignal, LocalPlans, LocalStore
 from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.ports import HubInfo, HubPorts, TransactionLimits
@@ -135,6 +137,8 @@ class LocalHub:
             changes=LocalChangeSignal(parts.bell),
             clock=SystemClock(),
             limits=_LIMITS,
+            archive=LocalArchive(parts.committer, parts.reader, settings.dead_letters_kept_max),
+            statistics=LocalStatistics(parts.reader, parts.committer.clock, parts.info.partitions),
             atomic=LocalPlans(store),
             close=self.close,
         )
@@ -242,12 +246,13 @@ def open_hub(
     """Open a hub as :func:`open_local` does, and return it with its statistics; ``clock`` keeps its time."""
     check_arguments(partitions, synchronous)
     clock = HubClock() if clock is None else clock
+    chosen = Settings() if settings is None else settings
     parts = (
         _open_memory(partitions, clock)
         if path is None
-        else _open_file(Path(path), partitions, synchronous, clock)
+        else _open_file(Path(path), partitions, synchronous, clock, chosen.payload_compress_bytes_min)
     )
-    return LocalHub(parts, Settings() if settings is None else settings)
+    return LocalHub(parts, chosen)
 
 
 def _open_memory(partitions: int | None, clock: HubClock) -> _Parts:
@@ -273,7 +278,9 @@ def _open_memory(partitions: int | None, clock: HubClock) -> _Parts:
     )
 
 
-def _open_file(given: Path, partitions: int | None, synchronous: str, clock: HubClock) -> _Parts:
+def _open_file(
+    given: Path, partitions: int | None, synchronous: str, clock: HubClock, compress_bytes_min: int
+) -> _Parts:
     check_file(given)
     # One hub, one set of locks: by whatever link it was opened, and wherever this process changes its folder to.
     path = Path(os.path.realpath(given))
@@ -298,7 +305,7 @@ def _open_file(given: Path, partitions: int | None, synchronous: str, clock: Hub
                 folder.mkdir(mode=0o700, exist_ok=True)
             locks = FileLocks(folders[0])
             undo.callback(locks.close)
-            payloads = FilePayloads(folders[1], clock)
+            payloads = FilePayloads(folders[1], clock, compress_bytes_min)
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
                 raise ConfigurationError(

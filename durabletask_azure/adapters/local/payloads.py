@@ -1,7 +1,8 @@
 """Payloads of an embedded hub: files in a folder beside it, or a dictionary.
 
 Names are ``p007/<hex>/<execution>/<hash of the content>`` (core/payloads.py). A file appears whole or not at all, and
-is on the disk when ``put`` returns; ``get`` checks size and hash. A name that could leave the folder is refused.
+is on the disk when ``put`` returns; ``get`` checks size and hash. Files hold values compressed where that helps
+(core/compression.py). A name that could leave the folder is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from durabletask_azure.adapters.local.clock import HubClock, from_us
+from durabletask_azure.core.compression import STORED_BYTES_MORE_MAX, pack, unpack
 from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PayloadMissingError
 
 __all__ = ["FilePayloads", "MemoryPayloads"]
@@ -78,9 +80,10 @@ class MemoryPayloads:
 class FilePayloads:
     """The :class:`~durabletask_azure.ports.PayloadStore` of a hub on disk."""
 
-    def __init__(self, folder: Path, clock: HubClock) -> None:
+    def __init__(self, folder: Path, clock: HubClock, compress_bytes_min: int) -> None:
         """Use ``folder``, which exists; unfinished files of processes that died are removed."""
         self._folder = folder
+        self._compress_bytes_min = compress_bytes_min
         self._clock = clock
         self._unfinished = folder / ".unfinished"
         self._unfinished.mkdir(exist_ok=True)
@@ -92,18 +95,22 @@ class FilePayloads:
 
     async def put(self, name: str, data: bytes) -> None:
         _check_name(name)
-        await self._in_thread(lambda: self._write(name, data))
+        await self._in_thread(lambda: self._write(name, pack(data, self._compress_bytes_min)))
 
     async def get(self, name: str, size: int) -> bytes:
         _check_name(name)
 
         def read() -> bytes:
             try:
-                return (self._folder / name).read_bytes()
+                with (self._folder / name).open("rb") as file:
+                    stored = file.read(size + STORED_BYTES_MORE_MAX + 1)
+                return _check(name, size, unpack(stored, size))
             except FileNotFoundError as error:
                 raise PayloadMissingError(f"the payload {name} ({size:,} bytes) does not exist") from error
+            except ValueError as error:
+                raise PayloadMissingError(f"the payload {name} is damaged: {error}") from error
 
-        return _check(name, size, await self._in_thread(read))
+        return await self._in_thread(read)
 
     async def delete(self, names: Sequence[str]) -> None:
         for name in names:

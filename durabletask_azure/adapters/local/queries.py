@@ -1,17 +1,38 @@
-"""Listing instances: a filter as SQL with parameters, and the token that continues a listing."""
+"""Listing instances: a filter as SQL with parameters, and the token that continues a listing.
+
+Three ways to an answer; the filter decides which, never what is found: by the index of due rows, for the sweep; by the
+index of statuses, if few instances have those asked for; else along the ids, at most ``_LOOKED_AT_MAX`` rows a call, so
+that a search with few finds does not hold up other long reads.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
 from durabletask_azure.adapters.local.clock import to_us
+from durabletask_azure.adapters.local.reader import Reader, Row
 from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.ports import InstanceFilter
 
-__all__ = ["page_token", "query_sql"]
+__all__ = ["query_page"]
+
+_LOOKED_AT_MAX = 10_000
+_FEW = 2_000
+_BY_ID = "instances_by_id"
+_BY_STATUS = "instances_by_status"
+_DUE = "instances_due"
+_VERSION = "json_extract(CAST(body AS TEXT), '$.version')"
+_END_OF_LOOK = (
+    "SELECT id FROM instances INDEXED BY instances_by_id WHERE partition = ? AND id >= ?"
+    " ORDER BY id LIMIT 1 OFFSET ?"
+)
+
+
+_MORE_THAN_FEW = f"SELECT 1 FROM instances INDEXED BY {_BY_STATUS} WHERE {{}} LIMIT 1 OFFSET ?"  # noqa: S608
 
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):
@@ -23,52 +44,98 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(_Token).decode
 
 
-def query_sql(
-    partition: int, where: InstanceFilter, count_max: int, token: str | None
-) -> tuple[str, list[object]]:
-    """Return statement and parameters of a page: columns ``id`` and ``body``, one row more than the page holds.
+class _Terms:
+    """The conditions of a statement, and their values."""
+
+    def __init__(self, partition: int) -> None:
+        self.terms = ["partition = ?"]
+        self.values: list[object] = [partition]
+
+    def add(self, term: str, *values: object) -> None:
+        self.terms.append(term)
+        self.values.extend(values)
+
+    def among(self, column: str, chosen: Sequence[object]) -> None:
+        self.add(f"{column} IN ({', '.join('?' * len(chosen))})", *chosen)
+
+
+async def query_page(
+    reader: Reader, partition: int, where: InstanceFilter, size: int, token: str | None
+) -> tuple[list[Row], str | None]:
+    """Return rows of ``id`` and ``body``, at most ``size``, and the token of the next page.
 
     Raises:
-        ConfigurationError: the token is not one of this query's.
+        ConfigurationError: the token is not one of this query's. HubUnavailableError: as the reader says.
     """
-    terms = ["partition = ?"]
-    values: list[object] = [partition]
-
-    def add(term: str, *parameters: object) -> None:
-        terms.append(term)
-        values.extend(parameters)
-
+    terms = _conditions(partition, where)
+    after = "" if token is None else _read_token(partition, where, token)
     if token is not None:
-        add("id > ?", _read_token(partition, where, token))
+        terms.add("id > ?", after)
+    index = await _index(reader, partition, where)
+    end: str | None = None
+    if index == _BY_ID and not where.ids:
+        end = await _end_of_look(reader, partition, where.id_prefix or "", after)
+        if end is not None:
+            terms.add("id <= ?", end)
+    # Column and index names come from this module, values only as parameters.
+    sql = f"SELECT id, body FROM instances INDEXED BY {index} WHERE {' AND '.join(terms.terms)} ORDER BY id LIMIT ?"  # noqa: S608
+    rows = await reader.long_rows(sql, [*terms.values, size + 1])
+    if len(rows) > size:
+        return rows[:size], _write_token(partition, where, rows[size - 1][0])
+    return rows, None if end is None else _write_token(partition, where, end)
+
+
+async def _end_of_look(reader: Reader, partition: int, prefix: str, after: str) -> str | None:
+    """Return the id up to which one call may look; ``None`` if it may look at all that may fit."""
+    found = await reader.long_rows(_END_OF_LOOK, (partition, max(after, prefix), _LOOKED_AT_MAX))
+    return found[0][0] if found and found[0][0].startswith(prefix) else None
+
+
+def _conditions(partition: int, where: InstanceFilter) -> _Terms:
+    terms = _Terms(partition)
+    if where.ids:
+        terms.among("id", where.ids)
     if where.id_prefix:
-        add("id >= ?", where.id_prefix)
+        terms.add("id >= ?", where.id_prefix)
         end = _after_prefix(where.id_prefix)
         if end is not None:
-            add("id < ?", end)
-    for column, chosen in (("status", where.statuses), ("name", where.names)):
-        if chosen:
-            add(f"{column} IN ({', '.join('?' * len(chosen))})", *(str(value) for value in chosen))
+            terms.add("id < ?", end)
+    if where.statuses:
+        terms.among("status", [str(status) for status in where.statuses])
+    if where.names:
+        terms.among("name", where.names)
+    if where.versions:
+        given = [version for version in where.versions if version is not None]
+        either = [f"{_VERSION} IN ({', '.join('?' * len(given))})"] if given else []
+        if len(given) < len(where.versions):
+            either.append(f"{_VERSION} IS NULL")
+        terms.add(f"({' OR '.join(either)})", *given)
     for column in ("created", "updated", "completed"):
         start, stop = getattr(where, f"{column}_from"), getattr(where, f"{column}_to")
         if start is not None:
-            add(f"{column}_at >= ?", to_us(start))
+            terms.add(f"{column}_at >= ?", to_us(start))
         if stop is not None:
-            add(f"{column}_at <= ?", to_us(stop))
-    index = "instances_by_id"
+            terms.add(f"{column}_at <= ?", to_us(stop))
     if where.due_before is not None:
-        # The sweep's question: few rows answer it, and their index finds them.
-        index = "instances_due"
-        add("due_at IS NOT NULL AND due_at <= ?", to_us(where.due_before))
+        terms.add("due_at IS NOT NULL AND due_at <= ?", to_us(where.due_before))
     if where.with_reason is not None:
-        add("has_reason = ?", where.with_reason)
-    condition = " AND ".join(terms)
-    # Column and index names come from this module, values only as parameters.
-    sql = f"SELECT id, body FROM instances INDEXED BY {index} WHERE {condition} ORDER BY id LIMIT ?"  # noqa: S608
-    return sql, [*values, count_max + 1]
+        terms.add("has_reason = ?", where.with_reason)
+    return terms
 
 
-def page_token(partition: int, where: InstanceFilter, last_id: str) -> str:
-    """Return the token of the page after the one that ends with ``last_id``."""
+async def _index(reader: Reader, partition: int, where: InstanceFilter) -> str:
+    """Return the index that finds the answer with the fewest rows looked at."""
+    if where.due_before is not None:
+        return _DUE
+    if not where.statuses or where.ids:
+        return _BY_ID
+    terms = _Terms(partition)
+    terms.among("status", [str(status) for status in where.statuses])
+    found = await reader.long_rows(_MORE_THAN_FEW.format(" AND ".join(terms.terms)), [*terms.values, _FEW])
+    return _BY_ID if found else _BY_STATUS
+
+
+def _write_token(partition: int, where: InstanceFilter, last_id: str) -> str:
     return base64.urlsafe_b64encode(_encode(_Token(_fingerprint(partition, where), last_id))).decode()
 
 

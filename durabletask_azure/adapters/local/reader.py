@@ -15,7 +15,7 @@ from typing import Any
 
 from durabletask_azure.errors import HubUnavailableError
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "Row"]
 
 Row = tuple[Any, ...]
 

@@ -256,11 +256,13 @@ def _write_tasks(
     """Insert tasks; return whether one is free to be taken by anybody."""
     now_us = transaction.now_us
     free: list[tuple[str, str, bytes, int]] = []
+    free_names: set[str] = set()
     handed: dict[Consumer, list[ActivityDelivery]] = {}
     for task, group, body in tasks:
-        # Once one is free, so are all behind it: tasks are taken in their order.
-        consumer = None if free else handover.claim(group)
+        # Once one of an activity is free, so are all behind it: they are taken in their order.
+        consumer = None if task.name in free_names else handover.claim(group, task.name)
         if consumer is None:
+            free_names.add(task.name)
             free.append((task.id, group, body, now_us))
             continue
         own = handed.get(consumer)

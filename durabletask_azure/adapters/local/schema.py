@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 
 from durabletask_azure.adapters.local.clock import from_us, wall_us
+from durabletask_azure.adapters.local.upgrades import ADDED_INDEXES, add_missing
 from durabletask_azure.core.partitioning import PARTITIONS_MAX
 from durabletask_azure.errors import ConfigurationError, SchemaVersionError
 from durabletask_azure.ports import HubInfo
@@ -47,6 +48,7 @@ _TABLES = (
     " due_at INTEGER, has_reason INTEGER NOT NULL, body BLOB NOT NULL, tail BLOB NOT NULL)",
     "CREATE UNIQUE INDEX instances_by_id ON instances(partition, id)",
     "CREATE INDEX instances_due ON instances(partition, due_at) WHERE due_at IS NOT NULL",
+    *ADDED_INDEXES.values(),
     "CREATE TABLE segments(partition INTEGER NOT NULL, id TEXT NOT NULL, execution_id TEXT NOT NULL,"
     " idx INTEGER NOT NULL, events BLOB NOT NULL)",
     "CREATE UNIQUE INDEX segments_by_id ON segments(partition, id, execution_id, idx)",
@@ -181,6 +183,7 @@ def create_or_check(connection: sqlite3.Connection, where: str, partitions: int 
         raise ConfigurationError(
             f"the hub {where} has {info.partitions} partitions, which never changes; {wanted} were asked for"
         )
+    add_missing(connection)
     return info
 
 

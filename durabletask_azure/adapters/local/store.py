@@ -14,9 +14,9 @@ from durabletask_azure.adapters.local.bell import Bell, Topic
 from durabletask_azure.adapters.local.bell import changed as topic_of_change
 from durabletask_azure.adapters.local.bell import ended as topic_of_end
 from durabletask_azure.adapters.local.clock import from_us, to_us
-from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.committer import After, Committer, Transaction
 from durabletask_azure.adapters.local.handover import Handover
-from durabletask_azure.adapters.local.queries import page_token, query_sql
+from durabletask_azure.adapters.local.queries import query_page
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import (
     StoredOutbound,
@@ -32,6 +32,7 @@ from durabletask_azure.adapters.local.rows import (
     write_rows,
 )
 from durabletask_azure.adapters.local.sessions import LocalSession, Places
+from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
 from durabletask_azure.errors import (
@@ -42,6 +43,7 @@ from durabletask_azure.errors import (
 )
 from durabletask_azure.ports import (
     Delivery,
+    EndedInstance,
     InstanceFilter,
     InstancePage,
     PartitionSession,
@@ -94,8 +96,13 @@ class LocalStore:
         writes: Sequence[RowWrite],
         outbound: StoredOutbound,
         completed: Places,
+        *,
+        after: After | None = None,
     ) -> Receipt:
-        """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once."""
+        """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once.
+
+        ``after`` is told whether it was committed, also when the caller waits no more.
+        """
         if len(writes) >= self._limits.rows_max:
             raise CommitRefusedError(f"{len(writes):,} rows are more than a transaction takes")
         stored = stored_writes(partition, writes)
@@ -106,6 +113,8 @@ class LocalStore:
             etags = write_rows(transaction, stored)
             write_outbound(transaction, outbound, self._handover)
             completed.delete(transaction)
+            if after is not None:
+                transaction.after.append(after)
             return Receipt(lock_etag, etags)
 
         return await self._committer.submit(work)
@@ -173,11 +182,19 @@ class LocalStore:
         self, partition: int, where: InstanceFilter, *, count_max: int, token: str | None = None
     ) -> InstancePage:
         size = max(1, min(count_max, self._page_size_max))
-        sql, values = query_sql(partition, where, size, token)
-        found = await self._reader.long_rows(sql, values)
-        rows = [decode_instance(body, b"") for _, body in found[:size]]
-        more = len(found) > size
-        return InstancePage(rows, page_token(partition, where, found[size - 1][0]) if more else None)
+        found, following = await query_page(self._reader, partition, where, size, token)
+        return InstancePage([decode_instance(body, b"") for _, body in found], following)
+
+    async def ended_before(
+        self, partition: int, status: RuntimeStatus, moment: datetime, count_max: int
+    ) -> Sequence[EndedInstance]:
+        found = await self._reader.long_rows(
+            "SELECT id, json_extract(CAST(body AS TEXT), '$.execution_id')"
+            " FROM instances INDEXED BY instances_by_status"
+            " WHERE partition = ? AND status = ? AND completed_at <= ? ORDER BY completed_at LIMIT ?",
+            (partition, status.value, to_us(moment), count_max),
+        )
+        return [EndedInstance(*row) for row in found]
 
     async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:
         found = self._reader.rows(
@@ -213,11 +230,15 @@ class LocalPlans:
         if not isinstance(session, LocalSession):
             raise AssertionError(f"a session of another hub: {session!r}")
         completed = Places(completes)
-        receipt = await self._store.transact(
-            partition, lock, if_match, writes, stored_outbound(sends), completed
+        return await self._store.transact(
+            partition,
+            lock,
+            if_match,
+            writes,
+            stored_outbound(sends),
+            completed,
+            after=session.completed(completed),
         )
-        session.forget(completed)
-        return receipt
 
     async def start(self, partition: int, row: InstanceRow, wake_up: Outbound, if_match: str | None) -> str:
         return await self._store.put(partition, row, if_match, stored_outbound((wake_up,)))

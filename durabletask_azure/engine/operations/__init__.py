@@ -1,4 +1,4 @@
-"""What clients do to instances: start, raise, terminate, suspend, resume, purge, and wait.
+"""What clients do to instances: start, raise, terminate, suspend, resume, rewind, reset, restart, purge, and wait.
 
 A start writes a row; everything else is a message to the partition's owner. One part each in this folder.
 """
@@ -9,14 +9,16 @@ from collections.abc import Callable
 
 from durabletask_azure.engine.instances import InstanceReader
 from durabletask_azure.engine.operations.orders import Orders
-from durabletask_azure.engine.operations.purging import Purging
+from durabletask_azure.engine.operations.purging import FilteredPurge, Purging
+from durabletask_azure.engine.operations.rewinding import Rewinding
 from durabletask_azure.engine.operations.sending import Sending
 from durabletask_azure.engine.operations.starting import Starting, StartRequest
+from durabletask_azure.engine.operations.upkeep import Upkeep
 from durabletask_azure.engine.operations.waiting import Waiting
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
-__all__ = ["ClientOperations", "StartRequest"]
+__all__ = ["ClientOperations", "FilteredPurge", "StartRequest"]
 
 
 class ClientOperations:
@@ -28,4 +30,6 @@ class ClientOperations:
         self.waiting = Waiting(ports, settings, self.instances)
         self.starting = Starting(ports, settings, sending, self.instances, self.waiting)
         self.orders = Orders(ports.clock, sending)
-        self.purging = Purging(ports.clock, sending, self.instances, self.waiting)
+        self.purging = Purging(ports, settings, sending, self.instances, self.waiting)
+        self.rewinding = Rewinding(sending, self.instances, self.waiting, self.starting)
+        self.upkeep = Upkeep(ports, settings, sending)

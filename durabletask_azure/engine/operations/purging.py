@@ -1,30 +1,37 @@
-"""Purging: each instance is asked for by a message to its owner, and waited for."""
+"""Purging: each instance is asked for by a message to its owner, and waited for; many of them portion by portion."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from durabletask_azure.core.history import SubOrchestrationInstanceCreatedEvent
-from durabletask_azure.core.messages import PurgeInstance
+from durabletask_azure.core.messages import Message, PurgeInstance
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.rows import InstanceRow
-from durabletask_azure.engine.instances import InstanceReader
+from durabletask_azure.engine.instances import InstancePage, InstanceReader
 from durabletask_azure.engine.operations.sending import CONFIRM_S, Sending
 from durabletask_azure.engine.operations.waiting import Waiting
 from durabletask_azure.errors import OrchestrationNotFoundError
-from durabletask_azure.ports import Clock, InstanceFilter
+from durabletask_azure.ports import HubPorts, InstanceFilter
+from durabletask_azure.settings import Settings
 
-__all__ = ["Purging"]
-
-_PURGES_MAX = 200
+__all__ = ["FilteredPurge", "Purging"]
 
 
 class Purging:
     """Removes ended instances of one hub."""
 
-    def __init__(self, clock: Clock, sending: Sending, instances: InstanceReader, waiting: Waiting) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        ports: HubPorts,
+        settings: Settings,
+        sending: Sending,
+        instances: InstanceReader,
+        waiting: Waiting,
+    ) -> None:
+        self._clock = ports.clock
+        self._portion_max = settings.bulk_portion_max
         self._sending = sending
         self._instances = instances
         self._waiting = waiting
@@ -42,39 +49,51 @@ class Purging:
             await self._add_children(doomed)
         return await self._purge(doomed, self._clock.monotonic() + CONFIRM_S)
 
-    async def purge_by(
-        self, where: InstanceFilter, *, recursive: bool, timeout_s: float | None
-    ) -> tuple[int, bool]:
-        """Remove all ended instances that fit; return as :meth:`purge`, false also when the time was up."""
-        clock = self._clock
-        end = None if timeout_s is None else clock.monotonic() + timeout_s
-        gone, complete = 0, True
-        async for rows in self._instances.all(where, page_size=_PURGES_MAX):
-            if end is not None and clock.monotonic() >= end:
-                return gone, False
-            doomed = [row for row in rows if row.status.is_terminal]
-            if recursive:
-                await self._add_children(doomed)
-            confirm_by = clock.monotonic() + CONFIRM_S
-            removed, all_gone = await self._purge(doomed, confirm_by if end is None else min(end, confirm_by))
-            gone, complete = gone + removed, complete and all_gone
-            if not (removed or all_gone):  # nobody is there: every further page would be waited for in vain
-                break
-        return gone, complete
+    def by_filter(
+        self,
+        where: InstanceFilter,
+        *,
+        tags: Mapping[str, str] | None,
+        recursive: bool,
+        timeout_s: float | None,
+    ) -> FilteredPurge:
+        """Return the removal of all ended instances that fit, to be carried out portion by portion."""
+        return FilteredPurge(self, where, tags, recursive, timeout_s)
+
+    def monotonic(self) -> float:
+        """Return the seconds of the hub's clock that deadlines are measured by."""
+        return self._clock.monotonic()
+
+    async def page(
+        self, where: InstanceFilter, tags: Mapping[str, str] | None, token: str | None
+    ) -> InstancePage:
+        """Return the instances of one portion."""
+        return await self._instances.page(where, tags=tags, count_max=self._portion_max, token=token)
+
+    async def portion(self, page: InstancePage, *, recursive: bool, end: float | None) -> tuple[int, int]:
+        """Remove the ended instances of a page; return how many went, and how many did not by ``end``."""
+        doomed = [row for row in page.rows if row.status.is_terminal]
+        if recursive:
+            await self._add_children(doomed)
+        # A caller who names a time waits as long, also for owners that have much else to do first.
+        gone, _ = await self._purge(doomed, self._clock.monotonic() + CONFIRM_S if end is None else end)
+        return gone, len(doomed) - gone
 
     async def _purge(self, doomed: Sequence[InstanceRow], deadline: float) -> tuple[int, bool]:
-        await asyncio.gather(*(self._order_purge(row) for row in doomed))
-        results = await asyncio.gather(*(self._gone(row, deadline) for row in doomed))
+        by_partition: dict[int, list[Message]] = {}
+        for row in doomed:
+            # Each row is asked for by itself: a cascade of the owner's would go on after this call has returned.
+            order = Message(
+                id=stable_id(row.execution_id, "purge", self._sending.new_id()),
+                instance_id=row.instance_id,
+                execution_id=row.execution_id,
+                body=PurgeInstance(),
+            )
+            by_partition.setdefault(self._instances.partition_of(row.instance_id), []).append(order)
+        await asyncio.gather(*(self._sending.send_all(*entry) for entry in by_partition.items()))
+        # One after the other: the owners work on all of them meanwhile, so most are gone when their turn comes.
+        results = [await self._gone(row, deadline) for row in doomed]
         return sum(results), all(results)
-
-    async def _order_purge(self, row: InstanceRow) -> None:
-        # Each row is asked for by itself: a cascade of the owner's would go on after this call has returned.
-        await self._sending.send(
-            row.instance_id,
-            PurgeInstance(),
-            message_id=stable_id(row.execution_id, "purge", self._sending.new_id()),
-            execution_id=row.execution_id,
-        )
 
     async def _gone(self, row: InstanceRow, deadline: float) -> bool:
         left_s = max(0.0, deadline - self._clock.monotonic())
@@ -110,3 +129,46 @@ class Purging:
                 if isinstance(event, SubOrchestrationInstanceCreatedEvent):
                     children[event.instance_id] = None
         return list(children)
+
+
+class FilteredPurge:
+    """The removal of all ended instances that fit a filter; what it has come to can be read between two steps."""
+
+    def __init__(
+        self,
+        purging: Purging,
+        where: InstanceFilter,
+        tags: Mapping[str, str] | None,
+        recursive: bool,
+        timeout_s: float | None,
+    ) -> None:
+        self._purging = purging
+        self._where = where
+        self._tags = tags
+        self._recursive = recursive
+        self._timeout_s = timeout_s
+        self._end: float | None = None
+        self._token: str | None = None
+        self.gone = 0
+        """Instances that went."""
+        self.left = 0
+        """Instances whose purge nobody confirmed in time."""
+        self.is_complete = False
+        """Whether all that were to go did; right once :meth:`step` has returned false."""
+
+    async def step(self) -> bool:
+        """Purge one more portion; return whether there may be more to do."""
+        now = self._purging.monotonic()
+        if self._end is None and self._timeout_s is not None:
+            self._end = now + self._timeout_s
+        if self._end is not None and now >= self._end:
+            return False
+        page = await self._purging.page(self._where, self._tags, self._token)
+        gone, left = await self._purging.portion(page, recursive=self._recursive, end=self._end)
+        self.gone += gone
+        self.left += left
+        self._token = page.token
+        if left and not gone:  # nobody is there: every further portion would be waited for in vain
+            return False
+        self.is_complete = page.token is None and not self.left
+        return page.token is not None

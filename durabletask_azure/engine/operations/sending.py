@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from durabletask_azure.core.messages import Message, MessageBody, ToPartition
@@ -47,6 +47,11 @@ class Sending:
             message=Message(id=message_id, instance_id=instance_id, body=body, execution_id=execution_id),
         )
         await self.retried(lambda: self._ports.orchestrations.send([outbound]))
+
+    async def send_all(self, partition: int, messages: Sequence[Message]) -> None:
+        """Send messages to instances of one partition."""
+        outbound = [ToPartition(partition=partition, message=message) for message in messages]
+        await self.retried(lambda: self._ports.orchestrations.send(outbound))
 
     def writer(self) -> PayloadWriter:
         """Return what decides which values of a message are spilled."""

@@ -41,7 +41,8 @@ _log = logging.getLogger("durabletask_azure.client")
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A new instance: what to run, under which id, with which input (as text), from when on.
 
-    ``event`` is raised to it before its first turn: name and data as text.
+    ``event`` is raised to it before its first turn: name and data as text. An instance of that id is replaced if its
+    status is in ``replace``, left alone if it is in ``ignore``, and otherwise in the way.
     """
 
     name: str
@@ -51,6 +52,8 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] | None = None
     scheduled_start: datetime | None = None
     event: tuple[str, str | None] | None = None
+    replace: tuple[RuntimeStatus, ...] = _ENDED
+    ignore: tuple[RuntimeStatus, ...] = ()
 
 
 class Starting:
@@ -71,10 +74,10 @@ class Starting:
         self._waiting = waiting
 
     async def start(self, request: StartRequest) -> str:
-        """Start an instance and return its id. An ended instance of that id is replaced.
+        """Start an instance and return its id, or do what the request says about an instance that has the id.
 
         Raises:
-            OrchestrationAlreadyExistsError: an instance of that id is alive.
+            OrchestrationAlreadyExistsError: an instance of that id is in the way.
             PayloadTooLargeError: a value is over the cap; nothing was written.
             HubUnavailableError: it is unknown whether the instance was started.
         """
@@ -92,9 +95,11 @@ class Starting:
             if _is_ours(stored.row, started.execution_id):
                 await self._wake(row)  # the insert had landed, its reply was lost
                 return request.instance_id
-            if not stored.row.status.is_terminal:
+            if stored.row.status in request.ignore:
+                return request.instance_id
+            if stored.row.status not in request.replace:
                 raise _taken(stored.row)
-            if await self._replace(stored, started, row):
+            if await self._replace(stored, started, row, request.replace):
                 return request.instance_id
         raise HubUnavailableError(f"could not start {request.instance_id!r}: its id keeps changing hands")
 
@@ -153,21 +158,33 @@ class Starting:
         )
 
     async def _replace(
-        self, stored: StoredInstance, started: ExecutionStartedEvent, row: InstanceRow
+        self,
+        stored: StoredInstance,
+        started: ExecutionStartedEvent,
+        row: InstanceRow,
+        replace: tuple[RuntimeStatus, ...],
     ) -> bool:
-        """Replace an ended instance; return false if its row changed meanwhile."""
+        """Replace an instance; return false if its row changed meanwhile."""
         old = stored.row
         lock = await self._sending.retried(
             lambda: self._ports.store.read_lock(self._instances.partition_of(old.instance_id))
         )
-        if old.commit > lock.row.sent:
-            # What the old run still has to send is derived from its history: only the owner may take that away.
-            await self._ask_to_replace(started, row)
-            return True
+        if not old.status.is_terminal or old.commit > lock.row.sent:
+            # A living one is the owner's; and what an old run still has to send is derived from its history.
+            return await self._ask_to_replace(started, row, replace)
         state = fold(await self._instances.events(old.instance_id, old.execution_id))
         row = msgspec.structs.replace(
             row,
-            past=(*old.past, PastExecution(old.execution_id, old.segments, old.commit, readable=False)),
+            past=(
+                *old.past,
+                PastExecution(
+                    old.execution_id,
+                    old.segments,
+                    old.commit,
+                    readable=False,
+                    sources=state.started.sources if state.started is not None else (),
+                ),
+            ),
             seen=state.seen_to_carry(row.created_at, self._settings.seen_ids_s, {}),
         )
         try:
@@ -177,31 +194,36 @@ class Starting:
             return now is not None and _is_ours(now.row, started.execution_id)
         return True
 
-    async def _ask_to_replace(self, started: ExecutionStartedEvent, row: InstanceRow) -> None:
-        request = ReplaceInstance(start=started, replace=tuple(status.value for status in _ENDED))
+    async def _ask_to_replace(
+        self, started: ExecutionStartedEvent, row: InstanceRow, replace: tuple[RuntimeStatus, ...]
+    ) -> bool:
+        request = ReplaceInstance(start=started, replace=tuple(status.value for status in replace))
+        found_last: InstanceRow | None = None
         message_id = stable_id(started.execution_id, "replace")
         await self._sending.send(started.instance_id, request, message_id=message_id)
 
-        def ours(found: InstanceRow | None) -> bool:
-            if (
-                found is not None
-                and not found.status.is_terminal
-                and not _is_ours(found, started.execution_id)
-            ):
-                raise _taken(found)
-            return found is not None and _is_ours(found, started.execution_id)
+        def settled(found: InstanceRow | None) -> bool:
+            nonlocal found_last
+            found_last = found
+            if found is None or _is_ours(found, started.execution_id):
+                return found is not None
+            # The owner terminates a living one before it replaces it.
+            return found.status not in (*replace, RuntimeStatus.TERMINATED)
 
         try:
-            await self._waiting.until(started.instance_id, ours, CONFIRM_S)
+            await self._waiting.until(started.instance_id, settled, CONFIRM_S)
         except TimeoutError as error:
             raise HubUnavailableError(
                 f"no worker confirmed within {CONFIRM_S:.0f} s that {started.instance_id!r} is started again"
             ) from error
+        if found_last is None or not _is_ours(found_last, started.execution_id):
+            return False  # it has another status by now
         # The request had no room for these.
         for message in row.kept:
             await self._sending.send(row.instance_id, message.body, message_id=message.id)
         if row.scheduled_start is not None:
             await self._wake(row)
+        return True
 
 
 def _is_ours(row: InstanceRow, execution_id: str) -> bool:

@@ -8,6 +8,7 @@ from typing import cast
 
 import msgspec
 
+from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.messages import Outbound, ToActivities, ToPartition
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, RowWrite, Tombstone
 from durabletask_azure.errors import (
@@ -19,6 +20,7 @@ from durabletask_azure.errors import (
 )
 from durabletask_azure.ports import (
     Delivery,
+    EndedInstance,
     HubPorts,
     InstanceFilter,
     InstancePage,
@@ -29,6 +31,7 @@ from durabletask_azure.ports import (
     TransactionLimits,
     WorkerRow,
 )
+from tests.simulation.fakes.bookkeeping import SimArchive, SimStatistics
 from tests.simulation.fakes.gate import Gate
 from tests.simulation.fakes.queries import matches
 from tests.simulation.fakes.queue_ports import SimActivityQueue, SimOrchestrationQueue, SimSession
@@ -134,6 +137,20 @@ class SimStore:
             return InstancePage(found[:count_max], found[count_max - 1].instance_id if more else None)
 
         return await self._gate.call("store.query", effect)
+
+    async def ended_before(
+        self, partition: int, status: RuntimeStatus, moment: datetime, count_max: int
+    ) -> Sequence[EndedInstance]:
+        def effect() -> Sequence[EndedInstance]:
+            rows = [stored.row for stored in self._table.rows(partition).instances.values()]
+            ended = [
+                EndedInstance(row.instance_id, row.execution_id)
+                for row in rows
+                if row.status is status and row.completed_at is not None and row.completed_at <= moment
+            ]
+            return ended[:count_max]
+
+        return await self._gate.call("store.ended_before", effect)
 
     async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:
         def effect() -> Sequence[Tombstone]:
@@ -337,5 +354,7 @@ def worker_ports(gate: Gate, *, groups: Sequence[str] = ("",), atomic: bool = Fa
         changes=SimChanges(gate),
         clock=SimClock(gate),
         limits=TransactionLimits(rows_max=gate.world.table.rows_max, bytes_max=TRANSACTION_BYTES_MAX),
+        archive=SimArchive(gate),
+        statistics=SimStatistics(gate),
         atomic=SimAtomicPlans(gate, queue, activities) if atomic else None,
     )

@@ -13,7 +13,9 @@ __all__ = ["matches"]
 def matches(row: InstanceRow, where: InstanceFilter) -> bool:
     """Tell whether a filter lets an instance through."""
     return (
-        (where.id_prefix is None or row.instance_id.startswith(where.id_prefix))
+        (not where.ids or row.instance_id in where.ids)
+        and (not where.versions or row.version in where.versions)
+        and (where.id_prefix is None or row.instance_id.startswith(where.id_prefix))
         and (not where.statuses or row.status in where.statuses)
         and (not where.names or row.name in where.names)
         and _within(row.created_at, where.created_from, where.created_to)

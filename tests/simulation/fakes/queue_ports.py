@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -23,7 +23,7 @@ from durabletask_azure.core.messages import (
     encode_messages,
     encode_task,
 )
-from durabletask_azure.errors import HubUnavailableError, PartitionLostError
+from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PartitionLostError
 from durabletask_azure.ports import ActivityDelivery, DeadLetter, Delivery, PartitionSession
 from tests.simulation.fakes.broker import Dead, Item, SessionLock
 from tests.simulation.fakes.gate import Fault, Gate
@@ -267,7 +267,16 @@ class SimActivityQueue:
     def _wait_for(self) -> tuple[object, float]:
         return ("activities", self._groups[0]), self._gate.world.time() + 3600.0
 
-    async def receive(self, count_max: int, wait_s: float) -> Sequence[ActivityDelivery]:
+    async def prepare_for(self, names: Collection[str]) -> None:
+        raise ConfigurationError(
+            f"this queue has one group of activities; {sorted(names)} cannot be told apart"
+        )
+
+    async def receive(
+        self, count_max: int, wait_s: float, names: Collection[str] | None = None
+    ) -> Sequence[ActivityDelivery]:
+        if names is not None:
+            await self.prepare_for(names)
         if self._closed:
             return ()
         items = await receive_items(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from durabletask_azure.ports import HubInfo, WorkerRow
+from durabletask_azure.ports import DeadLetter, HubInfo, WorkerRow
 from tests.simulation.fakes.broker import ActivityBroker, SessionBroker
 from tests.simulation.fakes.gate import CURRENT_GATE
 from tests.simulation.fakes.table import ROWS_MAX, Table
@@ -50,6 +50,7 @@ class World:
         )
         self.table = Table(self, rows_max)
         self.blobs: dict[str, tuple[bytes, datetime]] = {}
+        self.kept_letters: dict[str, DeadLetter] = {}
         self.blob_names_written: set[str] = set()
         self.members: dict[str, tuple[WorkerRow, float]] = {}
         self.outages: Callable[[str, str], BaseException | None] | None = None

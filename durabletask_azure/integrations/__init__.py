@@ -1,0 +1,1 @@
+"""Ties to other packages, one module each; none is imported unless a program does."""
