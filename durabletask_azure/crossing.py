@@ -7,6 +7,8 @@ at once wake the hub's thread once, and their answers come back a batch at a tim
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -29,7 +31,7 @@ class Crossing:
         self._home = home
         self._hub = hub
         self._lock = threading.Lock()
-        self._calls: deque[tuple[Call[Any], asyncio.Future[Any]]] = deque()
+        self._calls: deque[tuple[Call[Any], contextvars.Context, asyncio.Future[Any]]] = deque()
         self._answers: deque[tuple[asyncio.Future[Any], asyncio.Task[Any]]] = deque()
         self._is_calling = False
         self._is_answering = False
@@ -45,7 +47,7 @@ class Crossing:
         future: asyncio.Future[T] = self._home.create_future()
         with self._lock:
             self._tasks[future] = None
-            self._calls.append((call, future))
+            self._calls.append((call, contextvars.copy_context(), future))
             is_first = not self._is_calling
             self._is_calling = True
         future.add_done_callback(self._left)
@@ -58,8 +60,9 @@ class Crossing:
         with self._lock:
             left = list(self._tasks)
             self._tasks.clear()
-        if left and not self._home.is_closed():
-            self._home.call_soon_threadsafe(_fail, left)
+        if left:
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+                self._home.call_soon_threadsafe(_fail, left)
 
     # ------------------------------------------------------------ over there
 
@@ -68,8 +71,9 @@ class Crossing:
             self._is_calling = False
             calls = list(self._calls)
             self._calls.clear()
-        for call, future in calls:
-            task = self._hub.create_task(call())
+        for call, context, future in calls:
+            # Each in its caller's context, as if it had come alone; made inside its task, so that it fails alone.
+            task = self._hub.create_task(_made(call), context=context)
             with self._lock:
                 is_wanted = future in self._tasks
                 if is_wanted:
@@ -84,8 +88,9 @@ class Crossing:
             self._answers.append((future, task))
             is_first = not self._is_answering
             self._is_answering = True
-        if is_first and not self._home.is_closed():
-            self._home.call_soon_threadsafe(self._answer)
+        if is_first:
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+                self._home.call_soon_threadsafe(self._answer)
 
     # ------------------------------------------------------------ at home
 
@@ -93,8 +98,9 @@ class Crossing:
         """Forget a call that is answered; cancel one whose caller does not wait any more."""
         with self._lock:
             task = self._tasks.pop(future, None)
-        if future.cancelled() and task is not None and not self._hub.is_closed():
-            self._hub.call_soon_threadsafe(task.cancel)
+        if future.cancelled() and task is not None:
+            with contextlib.suppress(RuntimeError):  # the hub's loop is closed: nothing runs there
+                self._hub.call_soon_threadsafe(task.cancel)
 
     def _answer(self) -> None:
         with self._lock:
@@ -113,6 +119,10 @@ class Crossing:
                 future.set_result(task.result())
             else:
                 future.set_exception(error)
+
+
+async def _made(call: Call[T]) -> T:
+    return await call()
 
 
 def _fail(futures: list[asyncio.Future[Any]]) -> None:

@@ -157,6 +157,7 @@ class HubHost:
         self._thread = EngineThread(f"durabletask-azure {name}")
         self._tenants: dict[object, Stop] = {}
         self._crossings: dict[asyncio.AbstractEventLoop, Crossing] = {}
+        self._crossings_lock = threading.Lock()
         self._finalizer = weakref.finalize(
             self, _close_quietly, self._thread, ports, self._tenants, self._crossings
         )
@@ -207,12 +208,16 @@ class HubHost:
         """Run a coroutine on the hub's thread and await its result; cancelling the caller cancels it. Errors as
         :meth:`run`."""
         home = asyncio.get_running_loop()
-        crossing = self._crossings.get(home)
-        if crossing is None:
-            for loop in [loop for loop in self._crossings if loop.is_closed()]:
-                del self._crossings[loop]
-            crossing = self._crossings[home] = Crossing(home, self._thread.loop())
-        return await self._thread.cross(crossing, call)
+        return await self._thread.cross(self._crossing(home), call)
+
+    def _crossing(self, home: asyncio.AbstractEventLoop) -> Crossing:
+        with self._crossings_lock:
+            crossing = self._crossings.get(home)
+            if crossing is None:
+                for loop in [loop for loop in self._crossings if loop.is_closed()]:
+                    del self._crossings[loop]
+                crossing = self._crossings[home] = Crossing(home, self._thread.loop())
+            return crossing
 
     def enter(self, tenant: object, stop: Stop) -> None:
         """Have ``stop(False)`` called before the hub closes, ``stop(True)`` when the interpreter ends: a worker stops,

@@ -118,8 +118,8 @@ def _storable(properties: dict[str, Any]) -> dict[str, Any]:
     for key, value in properties.items():
         name = truncate(str(key), _PROPERTY_BYTES_MAX)
         try:
-            msgspec.json.encode(value)
-            storable[name] = value
+            # As it will be read back: what the orchestrator sees now and in a replay is the same, and nobody else's.
+            storable[name] = msgspec.json.decode(msgspec.json.encode(value))
         except Exception:  # a type msgspec does not know, half a surrogate pair, a cycle
             storable[name] = truncate(ascii(value), _PROPERTY_BYTES_MAX)
     return storable

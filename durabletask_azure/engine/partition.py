@@ -191,8 +191,8 @@ class PartitionOwner:
             refs = needed_refs(instance, [one.message for one in inbound])
             if refs:
                 loaded, broken = await self.loader.values(instance, refs)
-                if self.committer.epoch != epoch:
-                    break
+            if self.committer.epoch != epoch:
+                break
             try:
                 failure = broken or self.recovery.poisoned(own)
                 turn = self._run(instance, inbound, loaded, self._context(work, now), failure)
@@ -200,6 +200,7 @@ class PartitionOwner:
                 if threading.current_thread() is threading.main_thread():
                     raise
                 await self._interrupted(instance, own, work, error)
+                del by_instance[instance.instance_id]  # given back already
                 continue
             self.loader.unstored.update(turn.uploads)
             work.add(turn, own)

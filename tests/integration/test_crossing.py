@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,8 @@ from durabletask_azure.crossing import Crossing
 from durabletask_azure.errors import HubUnavailableError
 from durabletask_azure.hosting import EngineThread
 from tests.contract.builders import WAIT_S
+
+WHO: ContextVar[str] = ContextVar("WHO")
 
 
 @pytest.fixture
@@ -104,3 +109,38 @@ async def test_calls_under_way_fail_when_the_thread_ends(thread: EngineThread) -
 
     with pytest.raises(HubUnavailableError, match="was closed while a call was under way"):
         await asyncio.wait_for(call, WAIT_S)
+
+
+async def test_each_call_runs_in_its_callers_context(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+
+    async def told() -> str:
+        return WHO.get()
+
+    async def ask(name: str) -> str:
+        WHO.set(name)
+        return await crossing.call(told)
+
+    names = [str(number) for number in range(10)]
+    answers = await asyncio.gather(*(asyncio.create_task(ask(name)) for name in names))
+    thread.close()
+
+    assert answers == names
+
+
+async def test_a_call_that_cannot_be_made_fails_alone(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+
+    def unmade() -> Coroutine[Any, Any, int]:
+        raise ValueError("no coroutine")
+
+    async def seven() -> int:
+        return 7
+
+    answers = await asyncio.gather(
+        *(crossing.call(call) for call in (seven, unmade, seven)), return_exceptions=True
+    )
+    thread.close()
+
+    assert [answers[0], answers[2]] == [7, 7]
+    assert isinstance(answers[1], ValueError)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from durabletask_azure.adapters.local import open_local
@@ -181,16 +182,67 @@ async def test_a_message_comes_before_a_result_that_it_may_have_caused(ports: Hu
     assert [delivery.id for delivery in received] == ["raised by the activity", "done a"]
 
 
-async def test_messages_and_results_share_a_receive_so_that_neither_waits_for_ever(ports: HubPorts) -> None:
+async def test_messages_and_results_come_in_the_order_of_the_hubs_time(ports: HubPorts) -> None:
     session = await accept(ports)
-    await schedule(ports, *(f"t{number}" for number in range(6)))
+    await schedule(ports, *(f"t{number}" for number in range(3)))
     taken = await ports.activities.receive(10, WAIT_S)
-    await ports.orchestrations.send([message(f"m{number}") for number in range(6)])
-    await ports.activities.finish([(one, message(f"done {one.id}")) for one in taken])
+    await ports.orchestrations.send([message("m0"), message("m1")])
+    await ports.activities.finish([(taken[0], message("done t0"))])
+    await ports.orchestrations.send([message("m2")])
+    await ports.activities.finish([(one, message(f"done {one.id}")) for one in taken[1:]])
 
-    first = await session.receive(4, WAIT_S)
+    came: list[str] = []
+    for count in (1, 2, 1, 10):
+        came.extend(delivery.id for delivery in await session.receive(count, WAIT_S))
 
-    assert [delivery.id for delivery in first] == ["m0", "m1", "done t0", "done t1"]
+    assert came == ["m0", "m1", "done t0", "m2", "done t1", "done t2"]
+
+
+async def test_a_result_handed_over_again_is_still_one(ports: HubPorts) -> None:
+    session = await accept(ports)
+    await schedule(ports, "a")
+    (taken,) = await ports.activities.receive(10, WAIT_S)
+    for _ in range(3):
+        await ports.activities.finish([(taken, message("done a"))])
+    received = list(await session.receive(10, WAIT_S))
+    await ports.activities.finish([(taken, message("done a"))])
+
+    assert [delivery.id for delivery in received] == ["done a"]
+    assert list(await session.receive(10, 0)) == []
+
+
+async def test_a_session_that_closes_while_other_results_are_written_loses_none(tmp_path: Path) -> None:
+    ports = open_local(tmp_path / "two.db", partitions=2)
+    session = await accept(ports)
+    await schedule(ports, "here", "elsewhere")
+    here, elsewhere = await ports.activities.receive(10, WAIT_S)
+    finishing = asyncio.create_task(
+        ports.activities.finish(
+            [(elsewhere, message("done elsewhere", partition=1)), (here, message("done here"))]
+        )
+    )
+    await asyncio.sleep(0)
+    await session.close()
+    await finishing
+
+    assert [one.id for one in await (await accept(ports)).receive(10, WAIT_S)] == ["done here"]
+    assert ids(await ports.activities.receive(10, 0)) == []
+    assert ports.close is not None
+    await ports.close()
+
+
+async def test_a_result_that_cannot_be_put_down_has_its_activity_run_again(ports: HubPorts) -> None:
+    session = await accept(ports)
+    await schedule(ports, "a")
+    (taken,) = await ports.activities.receive(10, WAIT_S)
+    unwritable: Any = object()
+    spoiled = msgspec.structs.replace(message("done a").message, body=unwritable)
+    await ports.activities.finish([(taken, msgspec.structs.replace(message("done a"), message=spoiled))])
+    await session.close()
+
+    (again,) = await ports.activities.receive(10, WAIT_S)
+
+    assert (again.id, again.delivery_count) == ("a", 2)
 
 
 async def test_more_results_than_a_session_holds_are_written_and_none_is_lost(ports: HubPorts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -114,6 +115,19 @@ def test_a_chain_of_causes_has_an_end() -> None:
 def test_an_error_that_cannot_tell_its_text_is_recorded() -> None:
     error = MuteError()
     assert describe_failure(error, text_bytes_max=100).message == "<the error's text failed: RuntimeError>"
+
+
+def test_properties_are_at_once_what_a_replay_reads() -> None:
+    codes = [1]
+    properties = {"at": datetime(2026, 1, 2, tzinfo=UTC), "pair": (1, 2), "by": {1: "a"}, "codes": codes}
+    details = described(ValueError("no"), properties=properties)
+    codes.append(2)
+    assert details.properties == {
+        "at": "2026-01-02T00:00:00Z",
+        "pair": [1, 2],
+        "by": {"1": "a"},
+        "codes": [1],
+    }
 
 
 def test_properties_are_kept_and_made_storable() -> None:

@@ -19,7 +19,7 @@ from durabletask_azure.adapters.local.bell import ACTIVITIES, Bell, wake
 from durabletask_azure.adapters.local.by_name import any_free_of, free_of, index_names
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
-from durabletask_azure.adapters.local.handover import Handover
+from durabletask_azure.adapters.local.handover import Finished, Handover
 from durabletask_azure.adapters.local.liveness import Locks
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
@@ -106,6 +106,9 @@ class LocalActivityQueue:
         interrupts = self._interrupts
         while not self._closed and interrupts == self._interrupts:
             seen = self._bell.count(ACTIVITIES)
+            self._owed += [
+                (_GIVEN_BACK, place, self._locks.process) for place in self._handover.debts_taken()
+            ]
             if self._owed:
                 await self._give_back()
             if self._any_free(names):
@@ -196,14 +199,16 @@ class LocalActivityQueue:
         return ()
 
     async def finish(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
-        handover = self._handover
-        written = [one for one in results if not handover.takes(*one)]
+        # Decided once: while the others are written, sessions may open and close.
+        handed: list[Finished] = []
+        written: list[Finished] = []
+        for one in results:
+            (handed if self._handover.takes(*one) else written).append(one)
         if written:
             await self._write(written)
-        if len(written) < len(results):
-            left = handover.hand([one for one in results if handover.takes(*one)])
-            if left:
-                await self._write(left)
+        left = self._handover.hand(handed)
+        if left:
+            await self._write(left)
 
     async def _write(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         done = [(place_of(delivery.token),) for delivery, _ in results]

@@ -20,7 +20,16 @@ from durabletask_azure.adapters.local.bell import Bell, Topic, wake
 from durabletask_azure.adapters.local.clock import HubClock
 from durabletask_azure.errors import CommitRefusedError, HubUnavailableError
 
-__all__ = ["Committer", "InlineCommitter", "Neighbours", "ThreadCommitter", "Transaction", "Work", "last_seq"]
+__all__ = [
+    "After",
+    "Committer",
+    "InlineCommitter",
+    "Neighbours",
+    "ThreadCommitter",
+    "Transaction",
+    "Work",
+    "last_seq",
+]
 
 T = TypeVar("T")
 _REQUESTS_MAX = 1_000
@@ -359,8 +368,6 @@ class ThreadCommitter:
         self._looked_at = time.monotonic()
         if self._neighbours.waiting:
             self._neighbours.tell(())
-        if not self._bell.awaited:
-            return
         try:
             (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.ports import ActivityDelivery
 
-__all__ = ["Consumer", "HandedTask", "Handover", "ResultSink"]
+__all__ = ["Consumer", "Finished", "HandedTask", "Handover", "ResultSink"]
 
 _SHARED_CLAIMS_MAX = 32
 """Tasks handed to one waiting consumer at most where other processes may want some."""
@@ -56,7 +56,7 @@ class ResultSink(Protocol):
 class Consumer:
     """One receive that waits for tasks: which and how many it may be handed, and what it was handed."""
 
-    __slots__ = ("_claimed", "_groups", "_handed", "_names", "_room", "_waiter", "refused")
+    __slots__ = ("_claims", "_groups", "_handed", "_names", "_room", "_settled", "_waiter", "refused")
 
     def __init__(
         self,
@@ -71,7 +71,9 @@ class Consumer:
         """Takes what is handed over after the receive was cancelled."""
         self._room = room
         self._waiter = waiter
-        self._claimed = 0
+        self._claims = 0
+        """Counted by the writer's thread alone, as ``_settled`` is by the loop's: one count would need a lock."""
+        self._settled = 0
         self._handed: list[ActivityDelivery] = []
 
     def claim(self, group: str, name: str) -> bool:
@@ -81,12 +83,12 @@ class Consumer:
         if self._names is not None and name not in self._names:
             return False
         self._room -= 1
-        self._claimed += 1
+        self._claims += 1
         return True
 
     def settle(self, deliveries: Sequence[ActivityDelivery], committed: bool) -> None:
         """Hand over what was claimed for this consumer and is committed, or take note that it is not."""
-        self._claimed -= len(deliveries)
+        self._settled += len(deliveries)
         if committed:
             self._handed.extend(deliveries)
         if self.refused is not None:
@@ -100,7 +102,7 @@ class Consumer:
 
     async def handed(self) -> Sequence[ActivityDelivery]:
         """Return what was handed over, after the commits that are under way. To be called once, when closed."""
-        while self._claimed:
+        while self._claims != self._settled:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._handed
@@ -126,6 +128,7 @@ class Handover:
         self._lock = threading.Lock()
         self._consumers: list[Consumer] = []
         self._sessions: dict[int, ResultSink] = {}
+        self._debts: list[int] = []
 
     # ------------------------------------------------------------ tasks
 
@@ -167,6 +170,15 @@ class Handover:
         """Hand nothing to a session any more."""
         if self._sessions.get(partition) is session:
             del self._sessions[partition]
+
+    def owe(self, places: Iterable[int]) -> None:
+        """Note tasks whose results are lost: they have to be given back, and run again."""
+        self._debts += places
+
+    def debts_taken(self) -> list[int]:
+        """Return the tasks to give back, once each."""
+        debts, self._debts = self._debts, []
+        return debts
 
     def takes(self, delivery: ActivityDelivery, result: ToPartition | None) -> bool:
         """Whether a result may be handed over: to a session that is open here, of a task handed out once."""

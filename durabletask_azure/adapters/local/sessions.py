@@ -19,14 +19,14 @@ import msgspec
 
 from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.clock import from_us
-from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.committer import After, Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
 from durabletask_azure.adapters.local.handover import HandedTask, Handover
 from durabletask_azure.adapters.local.liveness import HeldLock, Locks, Mark
-from durabletask_azure.adapters.local.reader import Reader
+from durabletask_azure.adapters.local.reader import Reader, Row
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
 from durabletask_azure.core.messages import Message, ToPartition, decode_messages, encode_messages
-from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PartitionLostError
+from durabletask_azure.errors import ConfigurationError, PartitionLostError
 from durabletask_azure.ports import DeadLetter, Delivery
 
 __all__ = ["LocalOrchestrationQueue", "LocalSession", "Places"]
@@ -69,7 +69,7 @@ _PUT_ASIDE = (
     " VALUES(?, ?, ?, ?, ?, ?, ?)"
 )
 _NO_MARK: Mark = (0, 0, 0)
-_HANDED_MAX = 2_000
+_HANDED_MAX = 1_000
 """Results a session takes in memory before they are handled; more of them are written."""
 _log = logging.getLogger("durabletask_azure.hub")
 
@@ -110,9 +110,12 @@ class LocalSession:
         handover: Handover,
     ) -> None:
         self._handover = handover
-        self._handed: deque[Delivery] = deque()
+        self._handed: deque[tuple[int, Delivery]] = deque()
+        """Results that were handed over and not yet received, with the hub's time of it."""
         self._open: dict[int, Delivery] = {}
-        """Results that were handed over and received, and are not completed, by the place of their task."""
+        """Results that were received and are not completed, by the place of their task."""
+        self._places: set[int] = set()
+        """The tasks of both: a repeated hand-over is no second one."""
         self._seen = -1
         """The partition's rings when its messages were last looked for and all found ones were taken."""
         self._next_due: tuple[int, int] | None = None
@@ -156,11 +159,15 @@ class LocalSession:
 
     def hand(self, place: int, result: ToPartition) -> bool:
         """Take a result in memory (:class:`~durabletask_azure.adapters.local.handover.ResultSink`)."""
-        if self._closed or len(self._handed) + len(self._open) >= _HANDED_MAX:
+        if place in self._places:
+            return True
+        if self._closed or len(self._places) >= _HANDED_MAX:
             return False
         message = result.message
-        now = from_us(self._committer.clock.now_us())
-        self._handed.append(Delivery(message.id, (message,), now, 1, HandedTask(place)))
+        now_us = self._committer.clock.now_us()
+        delivery = Delivery(message.id, (message,), from_us(now_us), 1, HandedTask(place))
+        self._handed.append((now_us, delivery))
+        self._places.add(place)
         return True
 
     def rouse(self) -> None:
@@ -168,43 +175,50 @@ class LocalSession:
         wake(self._bell.rouse(self._partition))
 
     def _take(self, count_max: int, now_us: int, rings: int) -> list[Delivery]:
-        """Take what is there: messages first, which may have caused what was handed over since."""
+        """Take messages and what was handed over, in the order of the hub's time."""
+        rows: list[Row] = []
+        next_due = self._next_due
+        must_look = rings != self._seen or (self._next_due is not None and self._next_due[0] <= now_us)
+        if must_look:
+            # Asked for before anything is taken: a failure here must not cost a message.
+            next_due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
+            rows = self._waiting_messages(count_max, now_us)
+        taken = 0
         deliveries: list[Delivery] = []
-        if rings != self._seen or (self._next_due is not None and self._next_due[0] <= now_us):
-            room = count_max if not self._handed else max(1, count_max // 2)
-            deliveries = self._take_messages(room, now_us)
-            if len(deliveries) < room:
-                self._seen = rings
-                self._next_due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
-        while self._handed and len(deliveries) < count_max:
-            delivery = self._handed.popleft()
+        while len(deliveries) < count_max and (taken < len(rows) or self._handed):
+            if taken < len(rows) and (not self._handed or _taken_in(rows[taken])[0] <= self._handed[0][0]):
+                deliveries.append(_delivery(rows[taken]))
+                taken += 1
+                continue
+            _, delivery = self._handed.popleft()
             assert isinstance(delivery.token, HandedTask)
             self._open[delivery.token.place] = delivery
             deliveries.append(delivery)
+        if taken:
+            self._mark_taken(rows[:taken])
+        if must_look and taken == len(rows) < count_max:
+            self._seen, self._next_due = rings, next_due
         return deliveries
 
-    def _take_messages(self, count_max: int, now_us: int) -> list[Delivery]:
-        place, due_us, due_place = self._mark
-        found = self._reader.rows(_READY, (self._partition, place, count_max))
+    def _waiting_messages(self, count_max: int, now_us: int) -> list[Row]:
+        found = self._reader.rows(_READY, (self._partition, self._mark[0], count_max))
         scheduled = self._reader.rows(_DUE, (self._partition, now_us, count_max + len(self._due)))
         if scheduled:
             found.extend(row for row in scheduled if row[0] not in self._due)
             found.sort(key=_taken_in)
             del found[count_max:]
-        if not found:
-            return []
-        deliveries: list[Delivery] = []
-        for row in found:
-            seq, _, _, _, visible_us = row
+        return found
+
+    def _mark_taken(self, rows: Sequence[Row]) -> None:
+        place, due_us, due_place = self._mark
+        for seq, _, _, _, visible_us in rows:
             if visible_us is None:
                 place = max(place, seq)
             else:
                 self._due.add(seq)
                 due_us, due_place = max(due_us, visible_us), max(due_place, seq)
-            deliveries.append(_delivery(row))
         self._mark = (place, due_us, due_place)
         self._held.write_mark(self._mark)
-        return deliveries
 
     def forget(self, places: Places) -> None:
         """Note that messages are gone."""
@@ -212,12 +226,21 @@ class LocalSession:
             self._due.difference_update(place for (place,) in places.messages)
         for (place,) in places.tasks:
             self._open.pop(place, None)
+            self._places.discard(place)
+
+    def completed(self, places: Places) -> After:
+        """Return what is to be done once messages are deleted, whether or not anybody still waits for that."""
+        return lambda is_committed: self.forget(places) if is_committed else None
 
     async def complete(self, deliveries: Sequence[Delivery]) -> None:
         self._check()
         places = Places(deliveries)
-        await self._committer.submit(places.delete)
-        self.forget(places)
+
+        def work(transaction: Transaction) -> None:
+            places.delete(transaction)
+            transaction.after.append(self.completed(places))
+
+        await self._committer.submit(work)
 
     async def dead_letter(self, delivery: Delivery, reason: str, description: str) -> None:
         self._check()
@@ -230,9 +253,9 @@ class LocalSession:
             for (place,) in places.messages:
                 transaction.execute(_MOVE, (reason, description, place))
             places.delete(transaction)
+            transaction.after.append(self.completed(places))
 
         await self._committer.submit(work)
-        self.forget(places)
 
     async def renew(self) -> None:
         self._check()
@@ -245,33 +268,41 @@ class LocalSession:
         wake(self._bell.ring((self._partition,)))
         try:
             await self._put_down()
-        except HubUnavailableError as error:
-            # Their tasks stay taken by this process, and run again once it lets go of the hub.
-            _log.warning(
-                "%d activity results could not be kept: %s", len(self._open) + len(self._handed), error
-            )
         finally:
             self._held.release()
 
     async def _put_down(self) -> None:
-        """Write what was handed over and is not completed as messages, for the partition's next owner."""
-        left = [(delivery, 1) for delivery in self._open.values()] + [
-            (delivery, 0) for delivery in self._handed
-        ]
-        if not left:
+        """Write what was handed over and is not completed as messages, for the partition's next owner.
+
+        What cannot be written runs again: its task is given back.
+        """
+        left = [(delivery, 1) for delivery in self._open.values()]
+        left += [(delivery, 0) for _, delivery in self._handed]
+        rows: list[tuple[int, str, int, bytes]] = []
+        for delivery, failed in left:
+            assert isinstance(delivery.token, HandedTask)
+            place = delivery.token.place
+            try:
+                rows.append((place, delivery.id, failed, encode_messages(delivery.messages)))
+            except Exception:
+                _log.exception("the result %s cannot be written; its activity runs again", delivery.id)
+                self._handover.owe((place,))
+        if not rows:
             return
 
         def work(transaction: Transaction) -> None:
-            for delivery, failed in left:
-                (place,) = Places([delivery]).tasks
+            for place, message_id, failed, body in rows:
                 # One that is gone was completed by a commit that was under way.
-                if transaction.execute(_DELETE_TASK, place).rowcount:
-                    body = encode_messages(delivery.messages)
-                    row = (self._partition, delivery.id, failed, body, transaction.next_seq())
+                if transaction.execute(_DELETE_TASK, (place,)).rowcount:
+                    row = (self._partition, message_id, failed, body, transaction.next_seq())
                     transaction.execute(_PUT_DOWN, row)
             transaction.topics.append(self._partition)
 
-        await self._committer.submit(work)
+        try:
+            await self._committer.submit(work)
+        except Exception as error:
+            _log.warning("%d results could not be written; their activities run again: %s", len(rows), error)
+            self._handover.owe(place for place, *_ in rows)
 
     def _check(self) -> None:
         if self._closed:
@@ -364,7 +395,7 @@ class LocalOrchestrationQueue:
         self._sessions.clear()
 
 
-def _taken_in(row: tuple[Any, ...]) -> tuple[int, int]:
+def _taken_in(row: Row) -> tuple[int, int]:
     return max(row[0], row[4] or 0), row[0]
 
 

@@ -14,7 +14,7 @@ from durabletask_azure.adapters.local.bell import Bell, Topic
 from durabletask_azure.adapters.local.bell import changed as topic_of_change
 from durabletask_azure.adapters.local.bell import ended as topic_of_end
 from durabletask_azure.adapters.local.clock import from_us, to_us
-from durabletask_azure.adapters.local.committer import Committer, Transaction
+from durabletask_azure.adapters.local.committer import After, Committer, Transaction
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.queries import query_page
 from durabletask_azure.adapters.local.reader import Reader
@@ -96,8 +96,13 @@ class LocalStore:
         writes: Sequence[RowWrite],
         outbound: StoredOutbound,
         completed: Places,
+        *,
+        after: After | None = None,
     ) -> Receipt:
-        """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once."""
+        """Do :meth:`commit`, insert ``outbound`` and delete the messages ``completed``, all at once.
+
+        ``after`` is told whether it was committed, also when the caller waits no more.
+        """
         if len(writes) >= self._limits.rows_max:
             raise CommitRefusedError(f"{len(writes):,} rows are more than a transaction takes")
         stored = stored_writes(partition, writes)
@@ -108,6 +113,8 @@ class LocalStore:
             etags = write_rows(transaction, stored)
             write_outbound(transaction, outbound, self._handover)
             completed.delete(transaction)
+            if after is not None:
+                transaction.after.append(after)
             return Receipt(lock_etag, etags)
 
         return await self._committer.submit(work)
@@ -223,11 +230,15 @@ class LocalPlans:
         if not isinstance(session, LocalSession):
             raise AssertionError(f"a session of another hub: {session!r}")
         completed = Places(completes)
-        receipt = await self._store.transact(
-            partition, lock, if_match, writes, stored_outbound(sends), completed
+        return await self._store.transact(
+            partition,
+            lock,
+            if_match,
+            writes,
+            stored_outbound(sends),
+            completed,
+            after=session.completed(completed),
         )
-        session.forget(completed)
-        return receipt
 
     async def start(self, partition: int, row: InstanceRow, wake_up: Outbound, if_match: str | None) -> str:
         return await self._store.put(partition, row, if_match, stored_outbound((wake_up,)))
