@@ -247,7 +247,9 @@ class Admission:
         match message.body:
             case ExecutionStartedEvent() as started:
                 self._start_absent(item, started)
-            case ReplaceInstance(start=started) | ContinuedChild(start=started):
+            case ReplaceInstance(start=started, event=event):
+                self._start_absent(item, started, event)
+            case ContinuedChild(start=started):
                 self._start_absent(item, started)
             case StartInstance() | PurgeInstance() | FailInstance() | RewindInstance() | ResetInstance():
                 self.drop(item, "there is no such instance")
@@ -258,7 +260,9 @@ class Admission:
             case _:
                 self.drop(item, "there is no such instance, and it was tried again often enough")
 
-    def _start_absent(self, item: Inbound, started: ExecutionStartedEvent) -> None:
+    def _start_absent(
+        self, item: Inbound, started: ExecutionStartedEvent, event: EventRaisedEvent | None = None
+    ) -> None:
         tombstone = self.instance.tombstone
         if tombstone is not None and (
             (tombstone.parent is not None and tombstone.parent == started.parent)
@@ -267,7 +271,7 @@ class Admission:
         ):
             self.drop(item, "the instance was purged")
         else:
-            create(self, item, started)
+            create(self, item, started, event=event)
 
     # ------------------------------------------------------------------ code that is not here
 

@@ -407,7 +407,7 @@ class CallingContext:
     # ------------------------------------------------------------ checks
 
     def _text(self, value: Any) -> str | None:
-        return self._journal.options.codec.serialize(value)
+        return self._journal.text_of(value)
 
     def _name(self, target: Any, what: str) -> str:
         return target_name(target, what, chars_max=self._journal.options.name_chars_max)

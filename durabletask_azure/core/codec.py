@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -176,6 +177,12 @@ def _represent(value: Any) -> Any:
             return vars(value)
         if hasattr(kind, "__attrs_attrs__"):  # msgspec leaves private attributes out
             return stored_fields(value)
+    hidden = _hidden_attribute(value)
+    if hidden:  # msgspec would leave it out without a word
+        raise SerializationError(
+            f"a value of type {type(value).__qualname__} cannot be stored: it holds an attrs object with the private"
+            f" attribute {hidden!r}; give one of the two to_json() and from_json()"
+        )
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
     except TypeError:  # a set, further in, whose members have no order
@@ -183,6 +190,15 @@ def _represent(value: Any) -> Any:
         if fields is None:
             raise
         return fields
+
+
+def _hidden_attribute(value: Any) -> str | None:
+    """Return the first private attribute of an attrs object among an object's fields."""
+    for field in (stored_fields(value) or {}).values():
+        for attribute in getattr(cast(type[Any], type(field)), "__attrs_attrs__", ()):
+            if attribute.name.startswith("_"):
+                return attribute.name
+    return None
 
 
 def _unknown(value: Any) -> Any:
@@ -236,6 +252,8 @@ def _rebuild(value: Any, target_type: Any, converter: DataConverter) -> Any:
     try:
         if _is_class(target_type) and _has_hook(target_type):
             return _decode_hook(converter, target_type, value)
+        if _holds_hooks(target_type):
+            return _rebuild_in_parts(value, target_type, converter)
         return msgspec.convert(value, target_type, dec_hook=partial(_decode_hook, converter), str_keys=True)
     except SerializationError as error:
         raise SerializationError(f"a payload does not fit {_type_name(target_type)}: {error}") from error
@@ -281,6 +299,14 @@ def _is_class(target_type: Any) -> bool:
 def _has_hook(target_type: Any) -> bool:
     return callable(getattr(target_type, "model_validate", None)) or callable(
         getattr(target_type, "from_json", None)
+    )
+
+
+def _holds_hooks(target_type: Any) -> bool:
+    """Return whether a container or union holds a class with hooks, which msgspec would build by its fields."""
+    return any(
+        (_is_class(part) and callable(getattr(part, "from_json", None))) or _holds_hooks(part)
+        for part in typing.get_args(target_type)
     )
 
 

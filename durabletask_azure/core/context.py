@@ -79,7 +79,7 @@ class OrchestrationContext(CallingContext):
             SerializationError: it cannot be stored.
         """
         self._journal.check_alive()
-        self._journal.custom_status = self._journal.options.codec.serialize(custom_status)
+        self._journal.custom_status = self._text(custom_status)
         self._journal.custom_status_set = True
 
     def create_timer(self, fire_at: datetime | timedelta) -> TimerTask:

@@ -105,7 +105,9 @@ def _give_way(admission: Admission, item: Inbound, start: ExecutionStartedEvent)
     if admission.instance.is_terminal:
         child_start(admission, item, start)
         return
-    source_id = stable_id(start.execution_id, "replace")
+    row = admission.instance.row
+    assert row is not None
+    source_id = stable_id(start.execution_id, "replace", row.execution_id)
     admission.end(
         item, ExecutionTerminatedEvent(timestamp=item.enqueued_at, recurse=True, source_id=source_id)
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from durabletask_azure.core.naming import check_text
-from durabletask_azure.core.versioning import VersioningOptions, VersionMatchStrategy
+from durabletask_azure.core.versioning import VersioningOptions, VersionMatchStrategy, compare_versions
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
 
 __all__ = [
@@ -119,7 +119,9 @@ def takes_orchestration(filters: WorkItemFilters, name: str, version: str | None
     """
     named = [one for one in filters.orchestrations if one.name == name]
     versions = [accepted for one in named for accepted in one.versions]
-    return bool(named) and (not versions or (version or "") in versions)
+    return bool(named) and (
+        not versions or any(compare_versions(version, accepted) == 0 for accepted in versions)
+    )
 
 
 def _check_named(name: object, versions: object) -> None:

@@ -114,6 +114,8 @@ class Journal:
         self.custom_status: str | None = None
         self.custom_status_set = False
         self.continued: Callable[[], ContinuedAsNew] | None = None
+        self.broken: PayloadCodecError | None = None
+        """Why a value could not be encoded: that ends the execution, whatever its code made of the error."""
         self._origin: datetime | None = None
         self._calls: dict[int, _Call] = {}
         self._timers: dict[int, TimerTask] = {}
@@ -173,6 +175,14 @@ class Journal:
         else:
             self.actions.append(action)
         return self.sequence
+
+    def text_of(self, value: Any) -> str | None:
+        """Return a value of the orchestrator as text; errors as of the data converter."""
+        try:
+            return self.options.codec.serialize(value)
+        except PayloadCodecError as error:
+            self.broken = error
+            raise
 
     def call(
         self,

@@ -65,6 +65,7 @@ class ReplaceInstance(
 
     start: ExecutionStartedEvent
     replace: tuple[str, ...]
+    event: EventRaisedEvent | None = None
 
 
 class PurgeInstance(

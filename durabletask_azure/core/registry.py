@@ -90,7 +90,7 @@ class Registry:
         """
         make, method = _resolve(target, factory, ("run",), "orchestrator")
         name = _name(name, target, factory, "orchestrator name")
-        check_version(version, chars_max=_NAME_CHARS_MAX)
+        version = check_version(version, chars_max=_NAME_CHARS_MAX) or None
         if (name, version) in self._orchestrators:
             which = f"{name!r}" if version is None else f"{name!r} of version {version!r}"
             raise ConfigurationError(f"an orchestrator {which} already exists")

@@ -221,6 +221,8 @@ class Execution:
         except RuntimeError as error:
             self._completion = self._failure(error)
             return
+        if journal.broken is not None:
+            raise journal.broken
         if self._loop.callback_error is not None:
             self._completion = self._failure(self._loop.callback_error)
         elif self._main is not None and self._main.done():

@@ -13,6 +13,7 @@ import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import (
+    EventRaisedEvent,
     ExecutionStartedEvent,
     ExecutionTerminatedEvent,
     RuntimeStatus,
@@ -21,7 +22,7 @@ from durabletask_azure.core.history import (
     SubOrchestrationInstanceFailedEvent,
 )
 from durabletask_azure.core.instance import pending_row
-from durabletask_azure.core.messages import Inbound, ReplaceInstance
+from durabletask_azure.core.messages import Inbound, Message, ReplaceInstance
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.rows import PastExecution
@@ -41,12 +42,15 @@ def create(
     *,
     past: tuple[PastExecution, ...] = (),
     seen: tuple[SeenId, ...] = (),
+    event: EventRaisedEvent | None = None,
 ) -> None:
     """Make the pending row of an instance that is absent, or whose last run is archived, and start it if due."""
     own = SeenId(id=started.execution_id, at=item.enqueued_at, sender=item.message.sender)
     row = pending_row(started, created_at=item.enqueued_at, past=past)
     admission.instance.row = msgspec.structs.replace(row, seen=(*seen, own))
-    admission.kept = []
+    admission.kept = (
+        [] if event is None else [Message(id=event.source_id, instance_id=started.instance_id, body=event)]
+    )
     admission.reason = None
     admission.changed = True
     admission.find_code()
@@ -72,23 +76,42 @@ def replace_request(admission: Admission, item: Inbound, body: ReplaceInstance) 
     if is_known(admission, body.start.execution_id):
         admission.drop(item, "a duplicate of its start")
     elif admission.ended is not None:
+        # Another request ends it in this turn: then its end may be replaced too.
+        if admission.status.value in body.replace:
+            item = _bound(admission, item, body)
         admission.put_back(item, delay_s=_TERMINATED_DELAY_S)
     elif admission.status.value not in body.replace:
         admission.drop(item, f"the instance is {admission.status.value}, which its start may not replace")
     elif admission.instance.is_terminal:
-        start_over(admission, item, body.start)
+        start_over(admission, item, body.start, event=body.event)
     else:
-        source_id = stable_id(body.start.execution_id, "replace")
+        row = admission.instance.row
+        assert row is not None
+        # Of this run: the ids seen go on to the next, and a second request is not to be taken for the first.
+        source_id = stable_id(body.start.execution_id, "replace", row.execution_id)
         admission.end(
             item, ExecutionTerminatedEvent(timestamp=item.enqueued_at, recurse=True, source_id=source_id)
         )
         # It comes back to an instance that it has terminated itself: that it may replace.
-        again = msgspec.structs.replace(body, replace=(*body.replace, RuntimeStatus.TERMINATED.value))
-        message = msgspec.structs.replace(item.message, body=again)
-        admission.put_back(msgspec.structs.replace(item, message=message), delay_s=_TERMINATED_DELAY_S)
+        admission.put_back(_bound(admission, item, body), delay_s=_TERMINATED_DELAY_S)
 
 
-def start_over(admission: Admission, item: Inbound, started: ExecutionStartedEvent) -> None:
+def _bound(admission: Admission, item: Inbound, body: ReplaceInstance) -> Inbound:
+    """Return the request as it comes back: it may replace the run that is being ended, and no other."""
+    row = admission.instance.row
+    assert row is not None
+    again = msgspec.structs.replace(body, replace=(*body.replace, RuntimeStatus.TERMINATED.value))
+    message = msgspec.structs.replace(item.message, body=again, execution_id=row.execution_id)
+    return msgspec.structs.replace(item, message=message)
+
+
+def start_over(
+    admission: Admission,
+    item: Inbound,
+    started: ExecutionStartedEvent,
+    *,
+    event: EventRaisedEvent | None = None,
+) -> None:
     """Begin a new run of an ended instance.
 
     The old run's history goes to segment rows, where a new owner still finds what it has not sent: there is nothing to
@@ -98,7 +121,7 @@ def start_over(admission: Admission, item: Inbound, started: ExecutionStartedEve
     seen = admission.instance.state.seen_to_carry(admission.now, settings.seen_ids_s, confirmed)
     past = admission.archive()
     admission.instance.restart_history()
-    create(admission, item, started, past=past, seen=seen)
+    create(admission, item, started, past=past, seen=seen, event=event)
 
 
 def begin(admission: Admission) -> bool:

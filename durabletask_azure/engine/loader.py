@@ -140,6 +140,8 @@ def _refs_of(messages: Iterable[Message], execution_id: str | None) -> Sequence[
         body = message.body
         if isinstance(body, (ReplaceInstance, ContinuedChild)):
             events.append(body.start)
+            if isinstance(body, ReplaceInstance) and body.event is not None:
+                events.append(body.event)
         elif not isinstance(
             body, (StartInstance, PurgeInstance, FailInstance, RewindInstance, ResetInstance)
         ):

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
@@ -156,10 +156,6 @@ class ProcessExecutor:
 
     def _serve(self, ended: concurrent.futures.Future[None]) -> None:
         """Keep one worker process, in a thread of its own."""
-        if hasattr(
-            signal, "pthread_sigmask"
-        ):  # a child that has just begun must not die of a Ctrl-C meant for us
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         child: _Child | None = None
         try:
             while (work := self._queue.get()) is not None:
@@ -181,7 +177,12 @@ class ProcessExecutor:
             child.start(self._setup)
         except Exception as error:  # WorkerProcessError, or what the system says about a process too many
             self._forget(child)
-            work.fail(error)
+            if (
+                child.exit_code or 0
+            ) < 0:  # ended by the system (a signal, no memory): not the program's fault
+                work.lost()
+            else:
+                work.fail(error)
             return None
         return child
 
@@ -247,6 +248,7 @@ class _Child:
         """
         self._pipe, theirs = _context.Pipe()
         with _SPAWNING:
+            _block_signals()
             self._process = _context.Process(
                 target=serve, args=(theirs, setup), name="durabletask activities"
             )
@@ -296,8 +298,10 @@ class _Child:
     def _reap(self) -> None:
         """Wait for the end of a process that has closed its pipe."""
         assert self._process is not None
-        self._process.join(_LOOK_S)
+        # Not only join: it waits without end for a process that has closed its sentinel too, and lives.
+        connection.wait([self._process.sentinel], _LOOK_S)
         self.kill()
+        self._process.join(_LOOK_S)
 
     def kill(self) -> None:
         """End the process at once."""
@@ -314,6 +318,14 @@ class _Child:
                 self._process.join(_END_S / 2)
             self.kill()
             self._process.join(_END_S / 2)
+
+
+def _block_signals() -> None:
+    """Make sure that a child begun by this thread does not die of a Ctrl-C meant for us before it has handlers."""
+    if hasattr(signal, "pthread_sigmask"):
+        # First, for starting the tracker ends in unblocking both.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _runs_in_process(work: Work) -> TypeGuard[ProcessWork]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from typing import Any
@@ -10,6 +11,8 @@ from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 
 from durabletask_azure import ActivityContext, OrchestrationContext, TaskHub, TaskHubWorker
+from durabletask_azure.client import OrchestrationIdReusePolicy
+from durabletask_azure.errors import OrchestrationAlreadyExistsError
 from durabletask_azure.integrations.fastapi import HubClient, lifespan
 
 
@@ -40,13 +43,21 @@ def make_worker(hub: TaskHub) -> TaskHubWorker:
     return worker
 
 
+ONCE = OrchestrationIdReusePolicy(replaceable_status=[])
+
 app = FastAPI(lifespan=lifespan(open_hub, worker=make_worker))
 
 
 @app.post("/orders/{number}", status_code=202)
 async def place(number: str, order: dict[str, Any], hub: HubClient) -> dict[str, str]:
     """Start a sale; the order's number is its instance id, so that placing it twice is refused."""
-    return {"id": await hub.schedule_new_orchestration(sell, input=order, instance_id=number)}
+    try:
+        started = await hub.schedule_new_orchestration(
+            sell, input=order, instance_id=number, reuse_id_policy=ONCE
+        )
+    except OrchestrationAlreadyExistsError:
+        raise HTTPException(409) from None
+    return {"id": started}
 
 
 @app.post("/orders/{number}/decision", status_code=202)
@@ -58,11 +69,10 @@ async def decide(number: str, approved: bool, hub: HubClient) -> None:
 @app.get("/orders/{number}")
 async def look(number: str, hub: HubClient, wait_s: float = 0) -> dict[str, Any]:
     """Tell how a sale stands; with ``wait_s`` once it is over."""
-    state = (
-        await hub.wait_for_orchestration_completion(number, timeout=wait_s)
-        if wait_s
-        else await hub.get_orchestration_state(number)
-    )
+    state = await hub.get_orchestration_state(number)
+    if state is not None and wait_s:
+        with contextlib.suppress(TimeoutError):
+            state = await hub.wait_for_orchestration_completion(number, timeout=wait_s)
     if state is None:
         raise HTTPException(404)
     return {"status": str(state.runtime_status), "output": state.get_output()}

@@ -223,6 +223,27 @@ def test_what_cannot_be_decoded_ends_an_execution_without_asking_its_orchestrato
     assert decision.completion.failure.is_caused_by(PayloadCodecError)
 
 
+def test_what_cannot_be_encoded_ends_an_execution_whatever_its_orchestrator_does_about_it() -> None:
+    async def call(ctx: Any, _: Any) -> None:
+        try:
+            await ctx.call_activity("a", input="secret")
+        except Exception:
+            await ctx.call_activity("b")
+
+    async def status(ctx: Any, _: Any) -> None:
+        try:
+            ctx.set_custom_status("secret")
+        except Exception:
+            await ctx.call_activity("b")
+
+    for flow in (call, status):
+        play = Play(flow, options=options(PayloadCodecs(Broken("k1"))))
+        play.start()
+        assert play.decision.actions == ()
+        assert isinstance(play.decision.completion, Failed)
+        assert play.decision.completion.failure.is_caused_by(PayloadCodecError)
+
+
 def options(codecs: PayloadCodecs) -> RuntimeOptions:
     return RuntimeOptions(codec=codecs.converter(JsonDataConverter()), codecs=codecs)
 

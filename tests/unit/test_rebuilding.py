@@ -265,3 +265,49 @@ def test_a_struct_of_msgspec_comes_back() -> None:
 
     item = Item(Decimal("1.5"), b"\xff")
     assert CODEC.deserialize(CODEC.serialize(item), Item) == item
+
+
+@dataclasses.dataclass
+class Tariff:
+    cents: int
+
+    def to_json(self) -> int:
+        return self.cents
+
+    @classmethod
+    def from_json(cls, value: int) -> Tariff:
+        return cls(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ([Tariff(1), Tariff(2)], list[Tariff]),
+        ({"a": [Tariff(3)]}, dict[str, list[Tariff]]),
+        (Tariff(4), Tariff | None),
+        (None, Tariff | None),
+    ],
+)
+def test_a_class_with_hooks_comes_back_from_inside_others(value: Any, kind: Any) -> None:
+    assert CODEC.deserialize(CODEC.serialize(value), kind) == value
+
+
+@attrs.define
+class Veiled:
+    _inside: int = 0
+
+
+@attrs.define
+class Plain:
+    inside: int = 0
+
+
+@dataclasses.dataclass
+class Holder:
+    held: Veiled | Plain
+
+
+def test_a_private_attribute_that_would_be_left_out_is_an_error() -> None:
+    with pytest.raises(SerializationError, match="private attribute '_inside'"):
+        CODEC.serialize(Holder(Veiled(5)))
+    assert CODEC.serialize(Holder(Plain(5))) == '{"held":{"inside":5}}'

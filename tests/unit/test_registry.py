@@ -328,3 +328,12 @@ def test_results_of_generators_and_awaitables_are_looked_through() -> None:
     def awaitable() -> Awaitable[bytes]: ...
 
     assert [signature_of(each).result for each in (generator, coroutine, awaitable)] == [int, str, bytes]
+
+
+def test_an_empty_version_is_none() -> None:
+    def flow(ctx: Any) -> None:
+        """Do nothing."""
+
+    registry = Registry()
+    registry.add_orchestrator(flow, version="")
+    assert registry.orchestrators[0].version is None

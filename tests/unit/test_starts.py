@@ -145,8 +145,20 @@ def test_two_requests_to_replace_in_one_batch_come_one_after_the_other() -> None
     assert len(put_back(turn)) == 2
     bench.turn(put_back(turn)[0][0])
     turn = bench.turn(put_back(turn)[1][0])
-    assert "COMPLETED" in turn.notes[0]
+    assert "meant for execution x1, now x2" in turn.notes[0]
     assert bench.rows["i1"].execution_id == "x2"
+
+
+def test_a_request_beside_a_termination_that_it_may_not_replace_waits_and_is_dropped() -> None:
+    bench = Bench(quick, waits)
+    bench.begin("waits")
+    first = bench.replace("quick", ("RUNNING",), execution="x2")
+    second = bench.replace("quick", ("COMPLETED",), execution="x3")
+    turn = bench.turn(first, second)
+    back = [item for item, _ in put_back(turn)]
+    assert len(back) == 2
+    turn = bench.turn(back[1])
+    assert "TERMINATED, which its start may not replace" in turn.notes[0]
 
 
 def test_a_replacement_may_start_later() -> None:

@@ -25,6 +25,7 @@ from durabletask_azure.errors import (
     CommitRefusedError,
     HubUnavailableError,
     OrchestrationAlreadyExistsError,
+    OrchestrationNotFoundError,
     QueueFullError,
     ThrottledError,
 )
@@ -171,8 +172,11 @@ class Starting:
         )
         if not old.status.is_terminal or old.commit > lock.row.sent:
             # A living one is the owner's; and what an old run still has to send is derived from its history.
-            return await self._ask_to_replace(started, row, replace)
-        state = fold(await self._instances.events(old.instance_id, old.execution_id))
+            return await self._ask_to_replace(old, started, row, replace)
+        try:
+            state = fold(await self._instances.events(old.instance_id, old.execution_id))
+        except OrchestrationNotFoundError:
+            return False  # replaced or purged meanwhile
         row = msgspec.structs.replace(
             row,
             past=(
@@ -195,11 +199,18 @@ class Starting:
         return True
 
     async def _ask_to_replace(
-        self, started: ExecutionStartedEvent, row: InstanceRow, replace: tuple[RuntimeStatus, ...]
+        self,
+        old: InstanceRow,
+        started: ExecutionStartedEvent,
+        row: InstanceRow,
+        replace: tuple[RuntimeStatus, ...],
     ) -> bool:
-        request = ReplaceInstance(start=started, replace=tuple(status.value for status in replace))
+        event = next((one.body for one in row.kept if isinstance(one.body, EventRaisedEvent)), None)
+        request = ReplaceInstance(
+            start=started, replace=tuple(status.value for status in replace), event=event
+        )
         found_last: InstanceRow | None = None
-        message_id = stable_id(started.execution_id, "replace")
+        message_id = stable_id(started.execution_id, "replace", old.execution_id)
         await self._sending.send(started.instance_id, request, message_id=message_id)
 
         def settled(found: InstanceRow | None) -> bool:
@@ -207,6 +218,10 @@ class Starting:
             found_last = found
             if found is None or _is_ours(found, started.execution_id):
                 return found is not None
+            if found.created_at != old.created_at:
+                return (
+                    True  # somebody else's run took the place: the request may have been for the one before
+                )
             # The owner terminates a living one before it replaces it.
             return found.status not in (*replace, RuntimeStatus.TERMINATED)
 
@@ -218,9 +233,6 @@ class Starting:
             ) from error
         if found_last is None or not _is_ours(found_last, started.execution_id):
             return False  # it has another status by now
-        # The request had no room for these.
-        for message in row.kept:
-            await self._sending.send(row.instance_id, message.body, message_id=message.id)
         if row.scheduled_start is not None:
             await self._wake(row)
         return True
