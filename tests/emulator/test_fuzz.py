@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
@@ -12,23 +13,27 @@ import pytest
 
 from durabletask_azure.emulator.amqp.decode import decode
 from durabletask_azure.emulator.amqp.encode import encode, encode_composite
-from durabletask_azure.emulator.amqp.types import ITEMS_MAX, Array, DecodeError, Encoded, ULong, Value
+from durabletask_azure.emulator.amqp.types import ITEMS_MAX, Array, DecodeError, Encoded, UInt, ULong, Value
+from durabletask_azure.emulator.broker import browse, settling
 from durabletask_azure.emulator.cbs import path_of
 from tests.emulator.fuzz.corpus import SEEDS, mutate_stream
 from tests.emulator.fuzz.targets import SIGNED_IN, TARGETS, OutOfBoundsError, bounded
 from tests.emulator.wire import (
     RECEIVES,
     SENDS,
+    TRANSFER,
     Bench,
     answers,
     attach,
     condition,
     credit,
+    frame,
     put_token,
     read_frames,
     settled,
     transfer,
 )
+from tests.emulator.world import World, content
 
 CLOSE = 0x18
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +62,7 @@ def test_a_mutation_leaves_the_other_frames_whole() -> None:
     for seed in range(100):
         changed = mutate_stream(data, 2_000, seed, lambda part, _: part + b"!")
         if changed != data + b"!":
-            assert sum(frame in changed for frame in frames) >= 2
+            assert sum(whole in changed for whole in frames) >= 2
 
 
 # ------------------------------------------------------------ what was found
@@ -114,6 +119,33 @@ def test_an_address_with_a_strange_host_is_an_address(host: str) -> None:
     peer.receive(token)
     assert read_frames(peer.connection.output())
     assert not peer.closed
+
+
+def test_a_message_of_endless_empty_transfers_takes_no_memory() -> None:
+    peer = Bench().sign_in()
+    answers(peer, attach("out", 2, SENDS, "here", "q"))
+    part = frame(TRANSFER, UInt(2), UInt(1), b"tag", UInt(0), False, True)
+    peer.receive(part * 100)
+    peer.connection.output()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(200):
+            peer.receive(part * 100)
+            peer.connection.output()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not peer.closed
+    assert after - before < 50_000
+
+
+def test_a_number_named_twice_is_received_once() -> None:
+    world = World()
+    queue = world.queue()
+    [number] = queue.send([content("deferred")])
+    settling.defer(queue, world.receive(queue).token(), {})
+    assert len(browse.receive_by_number(queue, [number, number], None, peek_lock=True)) == 1
 
 
 # ------------------------------------------------------------ the fuzzer itself
