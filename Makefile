@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # Test processes at once; 0 runs all in one process, which suits a debugger.
 JOBS ?= auto
+# Executions of each target of the fuzzer.
+RUNS ?= 100000
 # Which hub the demo runs on; empty leaves the choice to the demo.
 HUB ?=
 
@@ -15,11 +17,11 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test conformance coverage test-fast check package bench format lock clean
+.PHONY: help demo dev test conformance coverage fuzz test-fast check package bench format lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) HUB=$(HUB)"
+	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) RUNS=$(RUNS) HUB=$(HUB)"
 
 demo: $(VENV)/.installed-runtime  ## Run the demo (HUB=... picks the hub)
 	$(BIN)/python -m samples.demo.main $(if $(HUB),--hub $(HUB))
@@ -36,6 +38,9 @@ conformance: dev  ## Run those of the Service Bus SDK's own tests that take minu
 coverage: dev  ## Run the tests of the pure core, and fail if one of its branches is not covered
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property
 	$(BIN)/coverage report --fail-under=100 --include='durabletask_azure/core/*'
+
+fuzz: dev  ## Fuzz the emulator, led by coverage (RUNS=... of each target; x86-64 Linux)
+	$(BIN)/python -m tests.emulator.fuzz --runs $(RUNS)
 
 test-fast: dev  ## Run the tests that need no wire, in less than five minutes
 	$(PYTEST) -m "not azure and not slow"

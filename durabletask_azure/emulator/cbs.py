@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from durabletask_azure.emulator.amqp.message import Request
 from durabletask_azure.emulator.amqp.types import AmqpError, Int, Value, text
@@ -104,8 +105,10 @@ def unauthorized(why: str) -> AmqpError:
 
 def path_of(address: str) -> str:
     """Return the path of an address, without scheme and host, in lower case."""
-    if "://" in address:
-        address = urlsplit(address).path
+    _, scheme_ends, rest = address.partition("://")
+    if scheme_ends:
+        # Not `urlsplit`: it raises for hosts it does not like, and a host means nothing here.
+        address = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")[2]
     return address.strip("/").casefold()
 
 

@@ -1,7 +1,7 @@
 """Decode AMQP 1.0 values.
 
-Whatever the bytes are, `decode` returns a value or raises `DecodeError`; memory and time are bounded by their number
-(counts by `ITEMS_MAX`, nesting by `DEPTH_MAX`).
+Whatever the bytes are, `decode` returns a value or raises `DecodeError`; memory and time are bounded by their number:
+nothing has more items than bytes, counts end at `ITEMS_MAX`, nesting at `DEPTH_MAX`.
 """
 
 from __future__ import annotations
@@ -137,7 +137,10 @@ def _timestamp(data: bytes, at: int, _: int) -> tuple[Value, int]:
 
 
 def _char(data: bytes, at: int, _: int) -> tuple[Value, int]:
-    return chr(_U32(data, at)[0]), at + 4
+    code = _U32(data, at)[0]
+    if 0xD800 <= code <= 0xDFFF:
+        raise DecodeError("a char is half of a pair, which no text can hold")
+    return chr(code), at + 4
 
 
 def _slice(data: bytes, start: int, end: int) -> bytes:
@@ -224,7 +227,14 @@ def _map(data: bytes, count: int, at: int, end: int, depth: int) -> tuple[Value,
     if count % 2:
         raise DecodeError("a map has a key without a value")
     items = _items(data, count, at, end, _deeper(depth))
-    return dict(zip(items[::2], items[1::2], strict=True)), end
+    keys = items[::2]
+    if not _KEY_TYPES.issuperset(map(type, keys)):
+        raise DecodeError("a key of a map is neither a number, a string, a symbol, binary, boolean nor null")
+    return dict(zip(keys, items[1::2], strict=True)), end
+
+
+# Anybody can make keys of other types whose hashes are all the same, and a map of them takes quadratic time.
+_KEY_TYPES: Final = frozenset((bool, int, float, str, Symbol, bytes, Timestamp, type(None)))
 
 
 def _map8(data: bytes, at: int, depth: int) -> tuple[Value, int]:
@@ -239,6 +249,9 @@ def _array(data: bytes, count: int, at: int, end: int, depth: int) -> tuple[Valu
     depth = _deeper(depth)
     if count == 0:
         return Array(()), end
+    if count > end - at:
+        # Legal for items without bytes of their own, such as nulls, but arrays of those arrays grow without bound.
+        raise DecodeError("an array has more items than bytes")
     descriptor: Value = None
     described = data[at] == 0
     if described:

@@ -157,6 +157,9 @@ def _array(value: Array) -> bytes:
     if form is None or kinds:
         raise TypeError("an array holds items of one simple type")
     code, pack = form
+    if form is _ARRAY_FORMS[int] and max(value.items) >= 2**63:  # pyright: ignore[reportArgumentType]
+        # Read from unsigned longs, as in `_integer`.
+        code, pack = _ARRAY_FORMS[ULong]
     body = bytes((code,)) + b"".join([pack(item) for item in value.items])
     return b"\xf0" + _U32(len(body) + 4) + _U32(len(value.items)) + body
 

@@ -165,7 +165,8 @@ class IncomingLink(_Link):
         if self._parts_bytes > self._max_bytes:
             # Said at the end of the message; until then nothing of it is kept.
             self._parts = []
-        elif transfer.more or self._parts:
+        elif payload and (transfer.more or self._parts):
+            # Empty ones are not kept: they count nothing, so that no limit would ever stop them.
             self._parts.append(payload)
         if transfer.more:
             return None

@@ -43,7 +43,8 @@ def receive_by_number(
         AmqpError: one is not there, not deferred, or locked.
     """
     found: list[Message] = []
-    for number in numbers:
+    # A number named twice would be locked twice.
+    for number in dict.fromkeys(numbers):
         message = queue.messages.get(number)
         wrong_session = queue.settings.requires_sessions and message is not None
         wrong_session = wrong_session and message is not None and message.content.session_id != session_id
