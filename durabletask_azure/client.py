@@ -277,8 +277,9 @@ class TaskHubClient:
     def rewind_orchestration(self, instance_id: str, *, reason: str | None = None) -> None:
         """Take a failed instance up again where it failed, under a new execution id.
 
-        What failed runs again, activities and (rewound themselves) sub-orchestrations; what succeeded counts. The old
-        history stays readable by its execution id. Needs a running worker; returns once the instance runs again.
+        What failed runs again, activities and (rewound themselves) sub-orchestrations, and so does all that was
+        scheduled after the first failure it came from, also by parallel branches; what succeeded before it counts. The
+        old history stays readable by its execution id. Needs a running worker; returns once the instance runs again.
 
         Raises:
             OrchestrationNotFoundError: there is no such instance.

@@ -197,7 +197,8 @@ def check_statuses(statuses: object, what: str = "runtime_status") -> tuple[Orch
         given = tuple(cast(Iterable[object], statuses))
         checked = tuple(status for status in given if isinstance(status, OrchestrationStatus))
         if len(checked) == len(given):
-            return checked
+            # A set's order differs from process to process, and a page's token is of one order.
+            return tuple(sorted(set(checked), key=lambda status: status.value))
     raise ArgumentTypeError(
         f"{what} must be a list of OrchestrationStatus ({', '.join(OrchestrationStatus.__members__)}),"
         f" not {statuses!r}"

@@ -67,6 +67,9 @@ def _texts(values: object, what: str) -> tuple[str, ...]:
     if isinstance(values, str) or not isinstance(values, (Sequence, set, frozenset)):
         raise ArgumentTypeError(f"{what} must be a list, not {type(values).__name__}: {values!r}")
     given = list(cast(Sequence[str], values))
+    if isinstance(values, (set, frozenset)):
+        # A set's order differs from process to process, and a page's token is of one order.
+        given.sort(key=str)
     if not given:
         raise ConfigurationError(f"{what} must not be empty; leave it out to ask for any")
     try:

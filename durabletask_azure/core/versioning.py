@@ -55,7 +55,8 @@ class VersioningOptions:
         version: the version of the worker.
         default_version: given to sub-orchestrations that are started without a version.
         match_strategy: which versions the worker runs; every one if not given.
-        failure_strategy: what it does with the others; it leaves them waiting if not given.
+        failure_strategy: what it does with the others; it leaves them waiting if not given. ``FAIL`` fails those alone
+            whose code is registered here; others wait for a worker that has it.
 
     Raises:
         ArgumentTypeError: an argument is of the wrong type.
