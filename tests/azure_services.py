@@ -69,7 +69,11 @@ def azure_services(azurite: RunningAzurite, service_bus_emulator: RunningEmulato
 
     def queues_of_the_test() -> list[str]:
         entries = service_bus_emulator.call(lambda server: server.namespace.entries())
-        return [name for name in (entry.queue.settings.name for entry in entries) if name.startswith(f"{names.hub}-")]
+        return [
+            name
+            for name in (entry.queue.settings.name for entry in entries)
+            if name.startswith(f"{names.hub}-")
+        ]
 
     service_bus_emulator.call(lambda server: server.faults.clear())
     for name in queues_of_the_test():
