@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from azure.data.tables import TableEntity
 
-from durabletask_azure.adapters.tables.entities import Entity, bytes_of, check_entity, put_bytes
+from durabletask_azure.adapters.tables.entities import Entity, Row, bytes_of, check_entity, put_bytes
 from durabletask_azure.adapters.tables.keys import DEAD, escaped
 from durabletask_azure.adapters.tables.table import Table
 from durabletask_azure.core.messages import (
@@ -107,7 +106,7 @@ class TableArchive:
             asked = ("RowKey", "Timestamp")
             rows = [row async for row in self._table.rows(_EVERYTHING, {"p": DEAD}, select=asked)]
             for row in sorted(rows, key=_age)[: max(0, len(rows) - self._kept_max)]:
-                await self._table.delete(DEAD, row["RowKey"])
+                await self._table.delete(DEAD, row.key)
 
 
 def _key(letter: DeadLetter) -> str:
@@ -119,8 +118,8 @@ def _is_key(letter_id: str) -> bool:
     return len(letter_id) == 32 and letter_id.isascii() and letter_id.isalnum()
 
 
-def _age(row: TableEntity) -> tuple[datetime, str]:
-    return row.metadata["timestamp"] or datetime.min.replace(tzinfo=UTC), row["RowKey"]
+def _age(row: Row) -> tuple[datetime, str]:
+    return row.written_at or datetime.min.replace(tzinfo=UTC), row.key
 
 
 def _body(letter: DeadLetter) -> bytes:
@@ -131,7 +130,7 @@ def _body(letter: DeadLetter) -> bytes:
     return encode_messages(letter.messages)
 
 
-def _archived(row: TableEntity) -> ArchivedLetter:
+def _archived(row: Row) -> ArchivedLetter:
     kept = _decode(bytes_of(row, "body"))
     body = bytes_of(row, "message")
     messages: Sequence[Message] = ()
@@ -157,4 +156,4 @@ def _archived(row: TableEntity) -> ArchivedLetter:
         token=None,
         body=body,
     )
-    return ArchivedLetter(row["RowKey"], letter)
+    return ArchivedLetter(row.key, letter)

@@ -1,9 +1,9 @@
 """How waiting clients hear of a change: at once from a commit of this process, else from the lock rows (``rings.py``).
 
-One poll for all who wait on one opening of a hub: it reads the lock row of each partition that somebody waits on, quickly
-at first and ever more slowly while nothing comes of it, never more than ``Settings.watch_reads_per_s_max`` rows a second
-and no row of a partition that this process has just committed to. Waiting for a thousand instances costs what waiting for
-one does.
+One poll for all who wait on one opening of a hub: it reads the lock row of each partition that somebody waits on,
+quickly at first and ever more slowly while nothing comes of it, never more than ``Settings.watch_reads_per_s_max`` rows
+a second, and no row of a partition that this process has just committed to. Waiting for a thousand instances costs what
+waiting for one does.
 """
 
 from __future__ import annotations
@@ -235,12 +235,12 @@ class LockRowSignal:
     async def _look(self, partition: int) -> None:
         place = self._partitions[partition]
         self._table.counters.looks += 1
-        entity = await self._table.read(partition_name(partition), LOCK, ("ended", "changed"))
-        etag = "" if entity is None else entity.metadata["etag"] or ""
+        row = await self._table.read(partition_name(partition), LOCK, ("ended", "changed"))
+        etag = "" if row is None else row.etag
         if etag == place.etag:
             return
-        ended = Ring.decode(None if entity is None else entity.get("ended"))
-        changed = Ring.decode(None if entity is None else entity.get("changed"))
+        ended = Ring.decode(None if row is None else row.values.get("ended"))
+        changed = Ring.decode(None if row is None else row.values.get("changed"))
         if place.etag is not None:
             self._apply(place, ended, changed)
         place.etag, place.ended, place.changed = etag, ended, changed

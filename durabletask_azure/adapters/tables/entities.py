@@ -27,18 +27,35 @@ __all__ = [
     "PART_BYTES_MAX",
     "STRING_UNITS_MAX",
     "Entity",
+    "Row",
     "bytes_of",
     "check_entity",
     "decode_instance",
     "decode_lock",
     "decode_outbox",
     "decode_tombstone",
+    "entity_of",
     "instance_entity",
+    "put_bytes",
     "queryable_time",
-    "wire_size",
 ]
 
 Entity = dict[str, Any]
+"""A row as it is written: keys and properties."""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A row as it was read, or some of its properties, with the service's ETag and time of writing (if asked for)."""
+
+    values: Mapping[str, Any]
+    etag: str
+    written_at: datetime | None
+
+    @property
+    def key(self) -> str:
+        """The RowKey."""
+        return self.values["RowKey"]
+
 
 ENTITY_BYTES_MAX = 1024 * 1024
 PART_BYTES_MAX = 64 * 1024
@@ -107,39 +124,40 @@ def put_bytes(entity: Entity, name: str, data: bytes) -> None:
             entity[f"{name}{place}"] = data[start : start + PART_BYTES_MAX]
 
 
-def bytes_of(entity: Mapping[str, Any], name: str) -> bytes:
+def bytes_of(row: Row, name: str) -> bytes:
     """Return a value of one or more properties; empty if it is not there."""
-    first = entity.get(name)
+    values = row.values
+    first = values.get(name)
     if first is None:
         return b""
-    if not entity.get("more"):
+    if not values.get("more"):
         return first
     parts = [first]
-    while (part := entity.get(f"{name}{len(parts)}")) is not None:
+    while (part := values.get(f"{name}{len(parts)}")) is not None:
         parts.append(part)
     return b"".join(parts)
 
 
-def decode_instance(entity: Mapping[str, Any]) -> InstanceRow:
+def decode_instance(row: Row, *, with_tail: bool = True) -> InstanceRow:
     """Return an instance row, with its tail if that was read."""
-    row = _decode_instance(bytes_of(entity, "body"))
-    tail = bytes_of(entity, "tail")
-    return msgspec.structs.replace(row, tail=tail) if tail else row
+    instance = _decode_instance(bytes_of(row, "body"))
+    tail = bytes_of(row, "tail") if with_tail else b""
+    return msgspec.structs.replace(instance, tail=tail) if tail else instance
 
 
-def decode_lock(entity: Mapping[str, Any]) -> LockRow:
+def decode_lock(row: Row) -> LockRow:
     """Return a lock row."""
-    return _decode_lock(bytes_of(entity, "body"))
+    return _decode_lock(bytes_of(row, "body"))
 
 
-def decode_outbox(entity: Mapping[str, Any]) -> OutboxRow:
+def decode_outbox(row: Row) -> OutboxRow:
     """Return an outbox row."""
-    return _decode_outbox(bytes_of(entity, "body"))
+    return _decode_outbox(bytes_of(row, "body"))
 
 
-def decode_tombstone(entity: Mapping[str, Any]) -> Tombstone:
+def decode_tombstone(row: Row) -> Tombstone:
     """Return a tombstone."""
-    return _decode_tombstone(bytes_of(entity, "body"))
+    return _decode_tombstone(bytes_of(row, "body"))
 
 
 def check_entity(entity: Entity, row_key: str) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import msgspec
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.data.tables import TableErrorCode
 
 from durabletask_azure.adapters.tables.archive import TableArchive
 from durabletask_azure.adapters.tables.changes import LockRowSignal, room_of
@@ -17,7 +16,7 @@ from durabletask_azure.adapters.tables.keys import HUB, INSTANCES, key_after
 from durabletask_azure.adapters.tables.membership import TableMembership
 from durabletask_azure.adapters.tables.queries import Filter
 from durabletask_azure.adapters.tables.store import TableStore
-from durabletask_azure.adapters.tables.table import Table
+from durabletask_azure.adapters.tables.table import Table, is_about_the_table
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.errors import HubUnavailableError
 from durabletask_azure.ports import HubInfo, TransactionLimits
@@ -34,7 +33,7 @@ _decode = msgspec.json.Decoder(HubInfo).decode
 
 
 class HubTable:
-    """The table of one hub, and the ports on it. Connections are opened by the first call, on the loop that makes it."""
+    """The table of one hub, and the ports on it. The first call opens the connections, on the loop that makes it."""
 
     def __init__(self, target: StorageTarget, names: HubNames, settings: Settings) -> None:
         self._table = Table(target, names.table, settings)
@@ -58,40 +57,34 @@ class HubTable:
         """
         try:
             await self._table.client.create_table()
-        except ResourceExistsError as error:
-            if error.error_code == TableErrorCode.TABLE_BEING_DELETED:  # pyright: ignore[reportAttributeAccessIssue]
-                raise self._being_deleted() from error
-            return False
         except HttpResponseError as error:
-            if getattr(error, "error_code", None) == TableErrorCode.TABLE_BEING_DELETED:
-                raise self._being_deleted() from error
-            raise self._table.failure(error, "creating") from error.__cause__
+            if is_about_the_table(error):
+                raise HubUnavailableError(
+                    f"table {self._table.name!r} is being deleted: the service needs about a minute for that;"
+                    " try again, or choose another name for the hub"
+                ) from error
+            if isinstance(error, ResourceExistsError):
+                return False
+            raise self._table.failure(error, "creating") from error
         except AzureError as error:
-            raise self._table.failure(error, "creating") from error.__cause__
+            raise self._table.failure(error, "creating") from error
         return True
-
-    def _being_deleted(self) -> HubUnavailableError:
-        return HubUnavailableError(
-            f"table {self._table.name!r} is being deleted: the service needs about a minute for that;"
-            " try again, or choose another name for the hub"
-        )
 
     async def delete_table(self) -> None:
         """Delete the table with all rows; a missing one is no error."""
         try:
             await self._table.client.delete_table()
         except AzureError as error:
-            raise self._table.failure(error, "deleting") from error.__cause__
+            raise self._table.failure(error, "deleting") from error
 
     async def table_exists(self) -> bool:
         """Return whether there is a table, also an empty one."""
         try:
             await self._table.client.get_entity(HUB, HUB, select=["RowKey"])
         except ResourceNotFoundError as error:
-            code = error.error_code  # pyright: ignore[reportAttributeAccessIssue]
-            return code != TableErrorCode.TABLE_NOT_FOUND
+            return not is_about_the_table(error)
         except AzureError as error:
-            raise self._table.failure(error, "looking for") from error.__cause__
+            raise self._table.failure(error, "looking for") from error
         return True
 
     async def read_hub(self) -> HubInfo | None:
@@ -127,7 +120,7 @@ class HubTable:
         async def count(partition: int) -> None:
             wanted = Filter(partition, INSTANCES, key_after(INSTANCES))
             async for row in self._table.rows(wanted.text, wanted.values, select=("status",)):
-                status = RuntimeStatus(row["status"])
+                status = RuntimeStatus(row.values["status"])
                 counts[status] = counts.get(status, 0) + 1
 
         await asyncio.gather(*map(count, range(info.partitions)))

@@ -2,8 +2,8 @@
 
 An escaped id has only ASCII characters that Tables, addresses and filters take as they are, is different for different
 ids (case included), can be turned back, and sorts as the id does by code points, so that a range of keys is a range of
-ids. Letters, digits, ``-``, ``_`` and ````` stand for themselves; all others are a lead, whose place among the former is
-that of the characters it stands for, and their number:
+ids. Letters, digits, ``-``, ``_`` and ````` stand for themselves; all others are a lead, whose place among the former
+is that of the characters it stands for, and their number:
 
 ======================  ========  ===========
 characters              lead      then
@@ -17,8 +17,8 @@ U+0080 to U+FFFF        ``|``     four digits
 above                   ``~``     six digits
 ======================  ========  ===========
 
-A key ends at 512 characters. An escaped id that is too long is cut, and a hash of the whole id follows; such a key sorts
-among those of other ids by what is left of it, and the row has the id itself.
+A key ends at 512 characters. An escaped id that is too long is cut, and a hash of the whole id follows; such a key
+sorts among those of other ids by what is left of it, and the row has the id itself.
 """
 
 from __future__ import annotations

@@ -1,20 +1,18 @@
 """The workers of a hub: rows whose age is told by the service's own times.
 
-A worker looks at them about once a second to balance partitions; the same look tells whoever waits for a change. Rows of
-workers that are long silent are removed by whoever sees them.
+A worker looks at them about once a second to balance partitions; the same look tells whoever waits for a change. Rows
+of workers that are long silent are removed by whoever sees them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 from time import monotonic
 
 import msgspec
-from azure.data.tables import TableEntity
 
-from durabletask_azure.adapters.tables.entities import Entity, bytes_of, put_bytes
+from durabletask_azure.adapters.tables.entities import Entity, Row, bytes_of, put_bytes
 from durabletask_azure.adapters.tables.keys import WORKERS, escaped
 from durabletask_azure.adapters.tables.table import Table
 from durabletask_azure.ports import WorkerRow
@@ -56,8 +54,7 @@ class TableMembership:
         rows, now = await self._table.rows_and_time("PartitionKey eq @p", {"p": WORKERS})
         alive: dict[str, WorkerRow] = {}
         for row in rows:
-            written: datetime | None = row.metadata["timestamp"]
-            age_s = 0.0 if written is None else max(0.0, (now - written).total_seconds())
+            age_s = 0.0 if row.written_at is None else max(0.0, (now - row.written_at).total_seconds())
             if age_s < self._settings.heartbeat_s * _SILENT_HEARTBEATS:
                 worker = msgspec.structs.replace(_decode(bytes_of(row, "body")), age_s=age_s)
                 alive[worker.worker_id] = worker
@@ -66,9 +63,9 @@ class TableMembership:
         await self._note(alive)
         return [alive[worker_id] for worker_id in sorted(alive)]
 
-    async def _bury(self, row: TableEntity) -> None:
+    async def _bury(self, row: Row) -> None:
         # It may come back to life in this moment: only this very row is removed.
-        await self._table.delete(WORKERS, row["RowKey"], row.metadata["etag"])
+        await self._table.delete(WORKERS, row.key, row.etag)
 
     async def withdraw(self, worker_id: str) -> None:
         await self._table.delete(WORKERS, escaped(worker_id))
@@ -77,8 +74,7 @@ class TableMembership:
         deadline = monotonic() + timeout_s
         seen = self._changes
         if self._looked_at is None and timeout_s > self._settings.balance_s:
-            await self.workers()  # what is there now is no change
-            seen = self._changes
+            await self.workers()  # whoever is there now may have come since the caller looked
         while self._changes == seen:
             left_s = deadline - monotonic()
             if left_s <= 0:

@@ -1,6 +1,6 @@
 """Listing instances: what the service compares, what is compared here, and the token that continues a listing.
 
-Instances come in order of their keys: of their ids by code points, but for very long ids that begin alike (``keys.py``).
+Instances come in order of their keys: of their ids by code points, but for long ids that begin alike (``keys.py``).
 The service takes 15 comparisons in a filter. What does not fit is compared here, as is everything once more: what the
 service leaves out is only an economy. A list of ids becomes one point read each, since the service answers a filter
 that names several rows by looking at every row of the partition.
@@ -109,9 +109,7 @@ def fits(row: InstanceRow, where: InstanceFilter) -> bool:
         return False
     if where.due_before is not None and (row.due_at is None or row.due_at > where.due_before):
         return False
-    return all(
-        _within(getattr(row, name), earliest, latest) for name, earliest, latest in _ranges(where)
-    )
+    return all(_within(getattr(row, name), earliest, latest) for name, earliest, latest in _ranges(where))
 
 
 def _within(moment: datetime | None, earliest: datetime | None, latest: datetime | None) -> bool:

@@ -10,12 +10,10 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from time import monotonic
-from typing import Any
-
-from azure.data.tables import TableEntity
 
 from durabletask_azure.adapters.tables.changes import Room
 from durabletask_azure.adapters.tables.entities import (
+    Row,
     bytes_of,
     decode_instance,
     decode_lock,
@@ -86,15 +84,15 @@ class TableStore:
     async def read_lock(self, partition: int) -> StoredLock:
         name = partition_name(partition)
         while True:
-            entity = await self._table.read(name, LOCK)
-            if entity is not None:
-                etag = _etag(entity)
+            row = await self._table.read(name, LOCK)
+            if row is not None:
+                etag = _etag(row)
                 self._rings[partition] = (
                     etag,
-                    Ring.decode(entity.get("ended")),
-                    Ring.decode(entity.get("changed")),
+                    Ring.decode(row.values.get("ended")),
+                    Ring.decode(row.values.get("changed")),
                 )
-                return StoredLock(decode_lock(entity), etag)
+                return StoredLock(decode_lock(row), etag)
             # Whoever inserts it first: it is read again, so that all have the same ETag.
             await self._table.insert({"PartitionKey": name, "RowKey": LOCK, **entity_of(LockRow())})
 
@@ -111,9 +109,7 @@ class TableStore:
             )
         size = sum(step.size for step in rows) + first.size
         if size > BYTES_MAX:
-            raise CommitRefusedError(
-                f"about {size:,} bytes are more than the {BYTES_MAX:,} of a transaction"
-            )
+            raise CommitRefusedError(f"about {size:,} bytes are more than the {BYTES_MAX:,} of a transaction")
         etags = await self._transact(name, [first, *rows], size)
         self._rings[partition] = (etags[LOCK], *rings)
         self._tell(partition, rows)
@@ -181,12 +177,12 @@ class TableStore:
     # ------------------------------------------------------------------ single rows
 
     async def read_instance(self, partition: int, instance_id: str) -> StoredInstance | None:
-        entity = await self._table.read_values(partition_name(partition), instance_key(instance_id))
-        return None if entity is None else StoredInstance(decode_instance(entity), _etag(entity))
+        row = await self._table.read_values(partition_name(partition), instance_key(instance_id))
+        return None if row is None else StoredInstance(decode_instance(row), _etag(row))
 
     async def read_tombstone(self, partition: int, instance_id: str) -> Tombstone | None:
-        entity = await self._table.read_values(partition_name(partition), tombstone_key(instance_id))
-        return None if entity is None else decode_tombstone(entity)
+        row = await self._table.read_values(partition_name(partition), tombstone_key(instance_id))
+        return None if row is None else decode_tombstone(row)
 
     async def insert_instance(self, partition: int, row: InstanceRow) -> str:
         (step,) = steps(partition_name(partition), (PutInstance(row),))
@@ -242,14 +238,12 @@ class TableStore:
         wanted.compare("completed_at", "le", moment)
         asked = ("RowKey", "instance_id", "execution_id", "completed_at")
         found = await self._some(partition, wanted, asked, count_max)
-        found.sort(key=lambda row: row["completed_at"])
-        return [EndedInstance(_instance_id(row), row["execution_id"]) for row in found]
+        found.sort(key=_completed_at)
+        return [EndedInstance(_instance_id(row), row.values["execution_id"]) for row in found]
 
-    async def _some(
-        self, partition: int, wanted: Filter, select: Sequence[str], count_max: int
-    ) -> list[TableEntity]:
+    async def _some(self, partition: int, wanted: Filter, select: Sequence[str], count_max: int) -> list[Row]:
         """Return the first rows of a query, at most ``count_max``."""
-        found: list[TableEntity] = []
+        found: list[Row] = []
         token = None
         while len(found) < count_max:
             page, token = await self._table.page(
@@ -260,11 +254,11 @@ class TableStore:
                 break
         return [await self._whole(partition, row) for row in found]
 
-    async def _whole(self, partition: int, row: TableEntity) -> TableEntity:
+    async def _whole(self, partition: int, row: Row) -> Row:
         """Return a row with all parts of its values; what is gone by now comes as it was found."""
-        if not row.get("more"):
+        if not row.values.get("more"):
             return row
-        return await self._table.read(partition_name(partition), row["RowKey"]) or row
+        return await self._table.read(partition_name(partition), row.key) or row
 
     # ------------------------------------------------------------------ listings
 
@@ -279,25 +273,23 @@ class TableStore:
         page, following = await self._table.page(
             wanted.text, wanted.values, select=_WITHOUT_TAIL, size=size, token=place
         )
-        rows = [_without_tail(await self._whole(partition, entity)) for entity in page]
+        rows = [decode_instance(await self._whole(partition, row), with_tail=False) for row in page]
         return InstancePage(
             [row for row in rows if fits(row, where)],
             None if following is None else write_token(partition, where, dict(following)),
         )
 
-    async def _query_ids(
-        self, partition: int, where: InstanceFilter, size: int, after: str
-    ) -> InstancePage:
+    async def _query_ids(self, partition: int, where: InstanceFilter, size: int, after: str) -> InstancePage:
         keys = sorted(key for key in set(map(instance_key, where.ids)) if key > after)
         rows: list[InstanceRow] = []
         name = partition_name(partition)
         for start in range(0, len(keys), _READS_AT_ONCE):
             portion = keys[start : start + _READS_AT_ONCE]
-            entities = await asyncio.gather(*(self._table.read(name, key, _WITHOUT_TAIL) for key in portion))
-            for key, entity in zip(portion, entities, strict=True):
-                if entity is None:
+            found = await asyncio.gather(*(self._table.read(name, key, _WITHOUT_TAIL) for key in portion))
+            for key, read in zip(portion, found, strict=True):
+                if read is None:
                     continue
-                row = _without_tail(await self._whole(partition, entity))
+                row = decode_instance(await self._whole(partition, read), with_tail=False)
                 if not fits(row, where):
                     continue
                 rows.append(row)
@@ -312,11 +304,10 @@ class TableStore:
         """The connections are closed with the table."""
 
 
-def _etag(entity: TableEntity) -> str:
-    etag = entity.metadata["etag"]
-    if etag is None or not is_etag(etag):
-        raise HubUnavailableError(f"the table service gave no usable ETag: {etag!r}")
-    return etag
+def _etag(row: Row) -> str:
+    if not is_etag(row.etag):
+        raise HubUnavailableError(f"the table service gave no usable ETag: {row.etag!r}")
+    return row.etag
 
 
 def _refusal(
@@ -346,11 +337,9 @@ def _names(rows: Sequence[Step]) -> tuple[list[bytes], list[bytes]]:
     return changed, ended
 
 
-def _instance_id(row: dict[str, Any]) -> str:
-    key = row["RowKey"]
-    return instance_id_of(key) if is_whole(key) else bytes_of(row, "instance_id").decode()
+def _instance_id(row: Row) -> str:
+    return instance_id_of(row.key) if is_whole(row.key) else bytes_of(row, "instance_id").decode()
 
 
-def _without_tail(entity: TableEntity) -> InstanceRow:
-    entity.pop("tail", None)
-    return decode_instance(entity)
+def _completed_at(row: Row) -> datetime:
+    return row.values["completed_at"]

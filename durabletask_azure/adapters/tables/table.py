@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,18 +16,18 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.data.tables import TableEntity, TableErrorCode, TableTransactionError, UpdateMode
+from azure.data.tables import TableErrorCode, TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from durabletask_azure.adapters.storage import client_options, credential_of, translated
 from durabletask_azure.adapters.tables.counters import TableCounters
-from durabletask_azure.adapters.tables.entities import FIRST_PARTS, Entity
+from durabletask_azure.adapters.tables.entities import FIRST_PARTS, Entity, Row
 from durabletask_azure.adapters.tables.keys import HUB
 from durabletask_azure.errors import HubUnavailableError, TaskHubError
 from durabletask_azure.settings import Settings
 from durabletask_azure.targets import StorageTarget
 
-__all__ = ["Operation", "Table", "Token", "TransactionRefusedError"]
+__all__ = ["Operation", "Table", "Token", "TransactionRefusedError", "is_about_the_table"]
 
 Operation = tuple[str, Entity, Mapping[str, Any]]
 """One operation of a transaction, as the SDK takes it."""
@@ -63,7 +63,7 @@ class Table:
         return self._target.table_url, self.name
 
     @property
-    def client(self) -> TableClient:
+    def client(self) -> Any:  # the SDK's own types leave much open
         """The SDK's client."""
         if self._opened is None:
             self._opened = TableClient(
@@ -86,26 +86,28 @@ class Table:
 
     async def read(
         self, partition: str, key: str, select: Sequence[str] | None = None, **options: Any
-    ) -> TableEntity | None:
+    ) -> Row | None:
         """Return a row, or some properties of it; ``None`` if there is none."""
         self.counters.point_reads += 1
         try:
-            return await self.client.get_entity(
-                partition, key, select=None if select is None else list(select), **options
+            return _row(
+                await self.client.get_entity(
+                    partition, key, select=None if select is None else list(select), **options
+                )
             )
         except ResourceNotFoundError as error:
-            if _is_about_the_table(error):
-                raise self.failure(error, "reading") from error.__cause__
+            if is_about_the_table(error):
+                raise self.failure(error, "reading") from error
             return None
         except AzureError as error:
-            raise self.failure(error, "reading") from error.__cause__
+            raise self.failure(error, "reading") from error
 
-    async def read_values(self, partition: str, key: str) -> TableEntity | None:
+    async def read_values(self, partition: str, key: str) -> Row | None:
         """Return a row without the properties it is queried by, ``None`` if there is none."""
-        entity = await self.read(partition, key, FIRST_PARTS)
-        if entity is not None and entity.get("more"):
+        row = await self.read(partition, key, FIRST_PARTS)
+        if row is not None and row.values.get("more"):
             return await self.read(partition, key)
-        return entity
+        return row
 
     async def page(
         self,
@@ -115,7 +117,7 @@ class Table:
         select: Sequence[str] | None = None,
         size: int = _ROWS_PER_PAGE_MAX,
         token: Token | None = None,
-    ) -> tuple[list[TableEntity], Token | None]:
+    ) -> tuple[list[Row], Token | None]:
         """Return rows in order of their keys, at most ``size``, and the token of what follows, if anything does.
 
         A page may be short or empty and still have a token.
@@ -127,17 +129,17 @@ class Table:
             select=None if select is None else list(select),
             results_per_page=min(size, _ROWS_PER_PAGE_MAX),
         )
-        pages: Any = found.by_page(continuation_token=token)  # pyright: ignore[reportArgumentType]
+        pages: Any = found.by_page(continuation_token=token)
         try:
-            rows: list[TableEntity] = [row async for row in await anext(pages)]
+            rows = [_row(entity) async for entity in await anext(pages)]
         except AzureError as error:
-            raise self.failure(error, "querying") from error.__cause__
+            raise self.failure(error, "querying") from error
         self.counters.query_rows += len(rows)
         return rows, pages.continuation_token or None
 
     async def rows(
         self, where: str, values: Mapping[str, Any], *, select: Sequence[str] | None = None
-    ) -> AsyncIterator[TableEntity]:
+    ) -> AsyncIterator[Row]:
         """Yield all rows of a query, page by page."""
         token: Token | None = None
         while True:
@@ -147,17 +149,17 @@ class Table:
             if token is None:
                 return
 
-    async def rows_and_time(self, where: str, values: Mapping[str, Any]) -> tuple[list[TableEntity], datetime]:
+    async def rows_and_time(self, where: str, values: Mapping[str, Any]) -> tuple[list[Row], datetime]:
         """Return all rows of a small query, and the service's time, in whole seconds."""
         dates: list[str] = []
         found = self.client.query_entities(
-            where, parameters=dict(values), raw_response_hook=lambda answer: dates.append(_date(answer))
+            where, parameters=dict(values), raw_response_hook=_noting_date(dates)
         )
         self.counters.queries += 1
         try:
-            rows = [row async for row in found]
+            rows = [_row(entity) async for entity in found]
         except AzureError as error:
-            raise self.failure(error, "querying") from error.__cause__
+            raise self.failure(error, "querying") from error
         self.counters.query_rows += len(rows)
         return rows, parsedate_to_datetime(dates[-1])
 
@@ -167,11 +169,11 @@ class Table:
         try:
             written = await self.client.create_entity(entity, response_preference=_QUIET)
         except ResourceExistsError as error:
-            if _is_about_the_table(error):
-                raise self.failure(error, "writing to") from error.__cause__
+            if is_about_the_table(error):
+                raise self.failure(error, "writing to") from error
             return None
         except AzureError as error:
-            raise self.failure(error, "writing to") from error.__cause__
+            raise self.failure(error, "writing to") from error
         return written["etag"]
 
     async def replace(self, entity: Entity, etag: str) -> str | None:
@@ -182,11 +184,11 @@ class Table:
                 entity, UpdateMode.REPLACE, etag=etag, match_condition=MatchConditions.IfNotModified
             )
         except (ResourceModifiedError, ResourceNotFoundError) as error:
-            if _is_about_the_table(error):
-                raise self.failure(error, "writing to") from error.__cause__
+            if is_about_the_table(error):
+                raise self.failure(error, "writing to") from error
             return None
         except AzureError as error:
-            raise self.failure(error, "writing to") from error.__cause__
+            raise self.failure(error, "writing to") from error
         return written["etag"]
 
     async def put(self, entity: Entity) -> None:
@@ -195,7 +197,7 @@ class Table:
         try:
             await self.client.upsert_entity(entity, UpdateMode.REPLACE)
         except AzureError as error:
-            raise self.failure(error, "writing to") from error.__cause__
+            raise self.failure(error, "writing to") from error
 
     async def delete(self, partition: str, key: str, etag: str | None = None) -> None:
         """Delete a row, with ``etag`` only as long as it is that one; a missing one is no error."""
@@ -208,7 +210,7 @@ class Table:
         except ResourceModifiedError:
             return
         except AzureError as error:
-            raise self.failure(error, "deleting from") from error.__cause__
+            raise self.failure(error, "deleting from") from error
 
     async def transact(self, operations: Sequence[Operation], size: int) -> list[str | None]:
         """Apply operations on one partition, all or none; return the new ETag of each row, ``None`` of a deleted one.
@@ -220,16 +222,16 @@ class Table:
         self.counters.transaction_rows += len(operations)
         self.counters.transaction_bytes += size
         try:
-            written = await self.client.submit_transaction(operations)  # pyright: ignore[reportArgumentType]
+            written = await self.client.submit_transaction(operations)
         except TableTransactionError as error:
             status = error.status_code or 0
-            code = str(getattr(error.error_code, "value", error.error_code))
-            if status not in (400, 404, 409, 412, 413) or _is_about_the_table(error):
-                raise self.failure(error, "committing to") from error.__cause__
+            code = _code(error)
+            if status not in (400, 404, 409, 412, 413) or is_about_the_table(error):
+                raise self.failure(error, "committing to") from error
             text = error.message.partition("\n")[0]
             raise TransactionRefusedError(error.index, status, code, text) from error
         except AzureError as error:
-            raise self.failure(error, "committing to") from error.__cause__
+            raise self.failure(error, "committing to") from error
         except (http.client.HTTPException, ValueError) as error:  # an answer in pieces
             raise HubUnavailableError(
                 f"committing to table {self.name!r}: the answer cannot be read: {error!r}"
@@ -239,24 +241,32 @@ class Table:
     async def server_time(self) -> datetime:
         """Return the service's time, in whole seconds."""
         dates: list[str] = []
-        await self.read(
-            HUB, HUB, ("RowKey",), raw_response_hook=lambda answer: dates.append(_date(answer))
-        )
+        await self.read(HUB, HUB, ("RowKey",), raw_response_hook=_noting_date(dates))
         return parsedate_to_datetime(dates[-1])
 
 
-def _date(answer: Any) -> str:
-    return answer.http_response.headers["Date"]
+def _row(entity: Any) -> Row:
+    metadata = entity.metadata
+    return Row(entity, metadata["etag"] or "", metadata["timestamp"])
 
 
-def _is_about_the_table(error: HttpResponseError) -> bool:
-    """Return whether a refusal is for the table and not for a row of it."""
+def _noting_date(dates: list[str]) -> Callable[[Any], None]:
+    """Return a hook that notes an answer's time."""
+
+    def note(answer: Any) -> None:
+        dates.append(answer.http_response.headers["Date"])
+
+    return note
+
+
+def _code(error: HttpResponseError) -> str:
+    """Return the service's name of an error; not every way out of the SDK says it on the error."""
     code = getattr(error, "error_code", None)
     if code is None and error.response is not None:
         code = getattr(error.response, "headers", {}).get("x-ms-error-code")
-    return code in {
-        TableErrorCode.TABLE_NOT_FOUND,
-        TableErrorCode.TABLE_BEING_DELETED,
-        TableErrorCode.TABLE_NOT_FOUND.value,
-        TableErrorCode.TABLE_BEING_DELETED.value,
-    }
+    return str(getattr(code, "value", code))
+
+
+def is_about_the_table(error: HttpResponseError) -> bool:
+    """Return whether a refusal is for the table and not for a row of it."""
+    return _code(error) in (TableErrorCode.TABLE_NOT_FOUND.value, TableErrorCode.TABLE_BEING_DELETED.value)
