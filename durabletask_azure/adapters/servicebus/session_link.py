@@ -38,7 +38,7 @@ _AT_ONCE_MAX: Final = 32
 """Messages settled at once, between two looks at what has arrived."""
 _BUSY_S: Final = 1.0
 """For so long after the last message a link is read in short turns, so that what is to be completed waits less."""
-_IDLE_WAIT_S: Final = 0.1
+_IDLE_WAIT_S: Final = 0.25
 _LOCK_S_MIN: Final = 5.0
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
 

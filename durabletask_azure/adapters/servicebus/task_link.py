@@ -42,7 +42,7 @@ _AT_ONCE_MAX: Final = 32
 _RENEWED_MAX: Final = 16
 """Locks renewed between two looks at what has arrived."""
 _BUSY_S: Final = 1.0
-_IDLE_WAIT_S: Final = 0.1
+_IDLE_WAIT_S: Final = 0.25
 _LOCK_S_MIN: Final = 5.0
 _REOPEN_S_MIN: Final = 0.2
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
