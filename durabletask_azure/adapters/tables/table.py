@@ -18,7 +18,7 @@ from azure.core.exceptions import (
 from azure.data.tables import TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
-from durabletask_azure.adapters.storage import client_options, credential_of, translated
+from durabletask_azure.adapters.storage import client_options, credential_of, error_code, translated
 from durabletask_azure.adapters.tables.counters import TableCounters
 from durabletask_azure.adapters.tables.entities import FIRST_PARTS, Entity, Row
 from durabletask_azure.adapters.tables.keys import HUB
@@ -241,14 +241,9 @@ def _noting_date(dates: list[str]) -> Callable[[Any], None]:
     return note
 
 
-def _code(error: HttpResponseError) -> str:
-    """Return the service's name of an error; not every way out of the SDK says it on the error."""
-    code = getattr(error, "error_code", None)
-    if code is None and error.response is not None:
-        code = getattr(error.response, "headers", {}).get("x-ms-error-code")
-    return str(getattr(code, "value", code))
-
-
 def is_about_the_table(error: HttpResponseError) -> bool:
     """Return whether a refusal is for the table and not for a row of it."""
-    return _code(error) in (TableErrorCode.TABLE_NOT_FOUND.value, TableErrorCode.TABLE_BEING_DELETED.value)
+    return error_code(error) in (
+        TableErrorCode.TABLE_NOT_FOUND.value,
+        TableErrorCode.TABLE_BEING_DELETED.value,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import io
 import re
 import uuid
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ __all__ = ["TransactionRefusedError", "Transactions"]
 _SCOPE = "https://storage.azure.com/.default"
 _TENANT = re.compile(r"authorization(?:_uri)?=\"?https://[^/\s\"]+/([^/\s\",]+)")
 _ACCEPTED = 202
+_LONG = 512 * 1024
 _REFUSED = (400, 404, 409, 412, 413)
 _ABOUT_THE_TABLE = ("TableNotFound", "TableBeingDeleted")
 
@@ -89,7 +91,7 @@ class Transactions:
                 "Content-Type": f"multipart/mixed; boundary={name}",
                 "Accept": "application/json",
             },
-            content=encode_batch(self._table_url, steps, name),
+            content=_content(encode_batch(self._table_url, steps, name)),
         )
         response = await self._client.send_request(request)
         if response.status_code != _ACCEPTED:
@@ -101,6 +103,11 @@ class Transactions:
         if len(answers) != len(steps):
             raise ValueError(f"{len(answers)} answers to {len(steps)} operations")
         return [answer.etag for answer in answers]
+
+
+def _content(body: bytes) -> Any:
+    """Return a body as aiohttp wants it: a long one as a stream, so that others have their turn while it is sent."""
+    return body if len(body) < _LONG else io.BytesIO(body)
 
 
 def _failure(response: AsyncHttpResponse) -> Exception:
