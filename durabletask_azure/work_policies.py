@@ -144,7 +144,7 @@ def _checked_interval(interval: object) -> timedelta | None:
         )
     if interval < MAXIMUM_TIMER_INTERVAL_MIN:
         raise ConfigurationError(
-            f"maximum_timer_interval must be at least {MAXIMUM_TIMER_INTERVAL_MIN}, not {interval}: every part of a timer"
-            " is a turn and two events of history; None allows timers of any length"
+            f"maximum_timer_interval must be at least {MAXIMUM_TIMER_INTERVAL_MIN}, not {interval}: every part of a"
+            " timer is a turn and two events of history; None allows timers of any length"
         )
     return interval

@@ -247,11 +247,18 @@ class Admission:
         match message.body:
             case ExecutionStartedEvent() as started:
                 self._start_absent(item, started)
-            case ReplaceInstance(start=started, event=event):
+            case ReplaceInstance(start=started, event=event, created_at=None):
                 self._start_absent(item, started, event)
             case ContinuedChild(start=started):
                 self._start_absent(item, started)
-            case StartInstance() | PurgeInstance() | FailInstance() | RewindInstance() | ResetInstance():
+            case (
+                StartInstance()
+                | ReplaceInstance()
+                | PurgeInstance()
+                | FailInstance()
+                | RewindInstance()
+                | ResetInstance()
+            ):
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
                 self.drop(item, "the instance was purged")

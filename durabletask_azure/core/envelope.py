@@ -1,6 +1,6 @@
 """How text that a payload codec has encoded is told from other text: ``~codec:<codec id>:<base64>``.
 
-No JSON text begins like that, so plain and encoded values may stand side by side. Plain text that does, which a data
+No JSON text looks like that, so plain and encoded values may stand side by side. Plain text that does, which a data
 converter of one's own or a person may write, is stored as ``~codec::<text>``: no codec has an empty id.
 """
 
@@ -27,7 +27,8 @@ def put_in_envelope(codec_id: str, data: bytes) -> str:
 
 def marked_plain(text: str) -> str:
     """Return plain text as it is to be stored."""
-    return f"{_PLAIN_MARK}{text}" if text.startswith(_MARK) else text
+    looks_marked = encoded_by(text) is not None or text.startswith(_PLAIN_MARK)
+    return f"{_PLAIN_MARK}{text}" if looks_marked else text
 
 
 def plain_text_of(text: str) -> str:

@@ -137,7 +137,9 @@ class PayloadCodecs:
         """
         if self._current is None:
             message = marked_plain(failure.message)
-            return failure if message is failure.message else msgspec.structs.replace(failure, message=message)
+            return (
+                failure if message is failure.message else msgspec.structs.replace(failure, message=message)
+            )
         try:
             message = cast(str, self.encode(_failure_encoder.encode(failure).decode()))
         except PayloadCodecError as error:
@@ -156,7 +158,9 @@ class PayloadCodecs:
         """
         if encoded_by(failure.message) is None:
             message = plain_text_of(failure.message)
-            return failure if message == failure.message else msgspec.structs.replace(failure, message=message)
+            return (
+                failure if message == failure.message else msgspec.structs.replace(failure, message=message)
+            )
         try:
             return _failure_decoder.decode(cast(str, self.decode(failure.message)))
         except msgspec.DecodeError as error:

@@ -79,8 +79,8 @@ def test_the_demo_says_which_hubs_there_are() -> None:
 
 @contextmanager
 def interruptible() -> Generator[None]:
-    """Have processes started in here hear Ctrl-C, also where whoever started the tests had it ignored (`nohup`, `&` of a
-    script): a new program inherits what is ignored, and forgets what is handled."""
+    """Have processes started in here hear Ctrl-C, also where whoever started the tests ignores it (`&` of a script):
+    a new program inherits what is ignored, and forgets what is handled."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -49,7 +49,9 @@ def test_b24_a_timer_longer_than_the_workers_limit_is_made_of_several(
     assert stage.completed(instance) == [True, "end"]
 
 
-@pytest.mark.parametrize("interval", [timedelta(0), -DAY, 3, timedelta(milliseconds=1), timedelta(milliseconds=999)])
+@pytest.mark.parametrize(
+    "interval", [timedelta(0), -DAY, 3, timedelta(milliseconds=1), timedelta(milliseconds=999)]
+)
 def test_a_limit_of_timers_must_be_a_span(stage: Stage, interval: Any) -> None:
     with pytest.raises(ConfigurationError, match="maximum_timer_interval must be"):
         TaskHubWorker(stage.hub, maximum_timer_interval=interval)

@@ -144,7 +144,9 @@ def test_b131_strict_versions_and_filters_go_together(stage: Stage) -> None:
     assert row is not None
 
 
-def test_b130_b131_a_worker_that_fails_other_versions_takes_them_with_its_own_filters_too(stage: Stage) -> None:
+def test_b130_b131_a_worker_that_fails_other_versions_takes_them_with_its_own_filters_too(
+    stage: Stage,
+) -> None:
     worker = filtered(stage, orchestrators=[mixed], activities={"left": says("L"), "right": says("R")})
     worker.use_versioning(
         VersioningOptions(
