@@ -191,8 +191,8 @@ class _EncodingConverter(DataConverter):
         self._codecs = codecs
 
     def serialize(self, value: Any) -> str | None:
-        text: object = self._inner.serialize(value)
-        return self._codecs.encode(text) if isinstance(text, str) else text  # pyright: ignore[reportReturnType]
+        text: Any = self._inner.serialize(value)
+        return self._codecs.encode(text) if isinstance(text, str) else text
 
     def deserialize(self, data: str | None, target_type: Any = None) -> Any:
         return self._inner.deserialize(self._codecs.decode(data), target_type)

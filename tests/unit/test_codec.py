@@ -214,7 +214,9 @@ def test_keys_that_are_no_text_are_stored_as_it_if_no_two_become_one() -> None:
         "places": [{"1": "a", "2": "b"}, {"1": "a", "2": "b"}, [5, True]],
         "2": {"places": {"red": 1.5}},
     }
-    assert CODEC.serialize({"note": '"1":', "1": 2}) == json.dumps({"note": '"1":', "1": 2}, separators=(",", ":"))
+    assert CODEC.serialize({"note": '"1":', "1": 2}) == json.dumps(
+        {"note": '"1":', "1": 2}, separators=(",", ":")
+    )
 
 
 def test_circles_and_great_depth_are_refused() -> None:

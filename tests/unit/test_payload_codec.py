@@ -106,6 +106,7 @@ def test_older_values_are_read_with_the_codec_they_name() -> None:
 
 
 def test_a_codec_that_is_not_there_is_named() -> None:
+    assert not NO_CODECS.can_decode("~codec:k1:AAAA")
     encoded = PayloadCodecs(Turning("k1")).encode("5")
     with pytest.raises(
         PayloadCodecError, match=r"codec 'k1', which this hub was not opened with \(it has none\)"
