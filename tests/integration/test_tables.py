@@ -1,12 +1,8 @@
-"""The hub's table on Azurite: limits, lost replies, first starts at once, and what is said when something is wrong."""
+"""The hub's table on Azurite: its life, the limits of rows and transactions, and listings."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -23,7 +19,6 @@ from durabletask_azure.core.rows import (
     PutInstance,
     PutOutbox,
     PutSegment,
-    RowWrite,
 )
 from durabletask_azure.errors import (
     CommitRefusedError,
@@ -31,56 +26,14 @@ from durabletask_azure.errors import (
     HubUnavailableError,
     OrchestrationAlreadyExistsError,
     PartitionLostError,
-    ThrottledError,
 )
-from durabletask_azure.ports import HubInfo, InstanceFilter, Receipt, WorkerRow
-from durabletask_azure.settings import Settings
-from durabletask_azure.targets import HubNames, StorageTarget
-from tests.azure_services import AzureServices
-from tests.contract.builders import NOON, WAIT_S, after, instance
-from tests.wire.http_gate import HttpRule, HttpRules
-from tests.wire.proxy import TcpProxy
+from durabletask_azure.ports import InstanceFilter, Receipt, WorkerRow
+from tests.contract.builders import NOON, after, instance
+from tests.integration.conftest import Open
+from tests.integration.tables import commit, hub_info
 
 pytestmark = pytest.mark.azure
 MIB = 1024 * 1024
-Open = Callable[..., HubTable]
-
-
-@pytest.fixture
-async def open_table(azure_services: AzureServices) -> AsyncIterator[Open]:
-    """Open the test's table, which is not created, or that of another hub."""
-    opened: list[HubTable] = []
-
-    def open_one(
-        hub: str = "", *, target: StorageTarget | None = None, settings: Settings | None = None
-    ) -> HubTable:
-        names = HubNames(hub=f"{azure_services.names.hub}{hub}")
-        one = HubTable(target or azure_services.storage, names, settings or Settings())
-        opened.append(one)
-        return one
-
-    yield open_one
-    for one in opened:
-        await one.close()
-
-
-@pytest.fixture
-async def table(open_table: Open) -> HubTable:
-    """The test's table, created."""
-    one = open_table()
-    assert await one.create_table()
-    return one
-
-
-def hub_info(partitions: int = 4) -> HubInfo:
-    return HubInfo(schema_version=1, incarnation=uuid.uuid4().hex, partitions=partitions, created_at=NOON)
-
-
-async def commit(table: HubTable, *writes: RowWrite, partition: int = 0, commit_id: str = "") -> Receipt:
-    """Commit writes under the lock row as it is now."""
-    before = await table.store.read_lock(partition)
-    row = msgspec.structs.replace(before.row, n=before.row.n + 1, commit_id=commit_id)
-    return await table.store.commit(partition, row, before.etag, writes)
 
 
 # ------------------------------------------------------------------ the table itself
@@ -284,153 +237,6 @@ async def test_of_many_inserts_of_one_id_one_succeeds(open_table: Open, table: H
     assert stored.etag == etags[0]
 
 
-# ------------------------------------------------------------------ what goes wrong on the way
-
-
-@pytest.fixture
-async def spoiled(
-    azure_services: AzureServices, open_table: Open, table: HubTable
-) -> AsyncIterator[tuple[HubTable, HttpRules]]:
-    """The test's table behind a proxy that spoils requests by rule."""
-    rules = HttpRules()
-    port = int(azure_services.storage.table_url.split(":")[2].split("/")[0])
-    with TcpProxy(port, gate=rules.gate) as proxy:
-        url = azure_services.storage.table_url.replace(str(port), str(proxy.port))
-        far = open_table(target=replace(azure_services.storage, table_url=url))
-        yield far, rules
-        await far.close()
-
-
-@pytest.mark.parametrize("action", ["land-then-cut", "land-then-refuse"])
-async def test_a_commit_whose_reply_is_lost_is_known_by_its_id(
-    spoiled: tuple[HubTable, HttpRules], action: str
-) -> None:
-    far, rules = spoiled
-    before = await far.store.read_lock(0)
-    lock = LockRow(owner="me", commit_id="mine")
-    writes = (PutInstance(instance("i")),)
-    rules.add(HttpRule(action=action, method="POST", path="batch"))  # pyright: ignore[reportArgumentType]
-
-    with pytest.raises((HubUnavailableError, ThrottledError)):
-        await far.store.commit(0, lock, before.etag, writes)
-    with pytest.raises(PartitionLostError):  # the same again: it landed, so the lock row is another
-        await far.store.commit(0, lock, before.etag, writes)
-
-    stored = await far.store.read_lock(0)
-    assert stored.row.commit_id == "mine"
-    await far.store.commit(0, lock, stored.etag, ())
-
-
-async def test_a_commit_that_did_not_arrive_can_be_made_again(spoiled: tuple[HubTable, HttpRules]) -> None:
-    far, rules = spoiled
-    before = await far.store.read_lock(0)
-    rules.add(HttpRule(action="cut", method="POST", path="batch"))
-
-    with pytest.raises(HubUnavailableError):
-        await far.store.commit(0, LockRow(owner="me"), before.etag, (PutInstance(instance("i")),))
-
-    assert await far.store.read_lock(0) == before
-    await far.store.commit(0, LockRow(owner="me"), before.etag, (PutInstance(instance("i")),))
-
-
-async def test_an_insert_whose_reply_is_lost_is_found(spoiled: tuple[HubTable, HttpRules]) -> None:
-    far, rules = spoiled
-    rules.add(HttpRule(action="land-then-cut", method="POST"))
-    row = instance("i", execution_id="mine")
-
-    with pytest.raises(HubUnavailableError):
-        await far.store.insert_instance(0, row)
-    with pytest.raises(OrchestrationAlreadyExistsError):
-        await far.store.insert_instance(0, row)
-
-    stored = await far.store.read_instance(0, "i")
-    assert stored is not None
-    assert stored.row.execution_id == "mine"
-
-
-@pytest.mark.parametrize("status", [429, 503])
-async def test_a_busy_service_says_when_to_come_back(
-    spoiled: tuple[HubTable, HttpRules], status: int
-) -> None:
-    far, rules = spoiled
-    lock = await far.store.read_lock(0)
-    rules.add(HttpRule(status=status, retry_after_s=7, count=4))
-
-    for call in (
-        far.store.read_lock(0),
-        far.store.commit(0, LockRow(), lock.etag, ()),
-        far.store.insert_instance(0, instance("i")),
-        far.store.query(0, InstanceFilter(), count_max=1),
-    ):
-        with pytest.raises(ThrottledError, match="ServerBusy") as busy:
-            await call
-        assert busy.value.retry_after == timedelta(seconds=7)
-    # Making the lock row takes three, then each call one: nothing is tried again behind the caller's back.
-    assert len(rules.requests) == 3 + 4
-    await far.store.insert_instance(0, instance("i"))
-
-
-async def test_a_failing_service_is_unavailable(spoiled: tuple[HubTable, HttpRules]) -> None:
-    far, rules = spoiled
-    lock = await far.store.read_lock(0)
-    rules.add(HttpRule(status=500, count=2))
-
-    with pytest.raises(HubUnavailableError, match="500"):
-        await far.store.read_instance(0, "i")
-    with pytest.raises(HubUnavailableError, match="500"):
-        await far.store.commit(0, LockRow(), lock.etag, ())
-
-
-async def test_a_table_that_is_not_there_is_named(open_table: Open, azure_services: AzureServices) -> None:
-    missing = open_table("missing")
-    store = missing.store
-    for call in (
-        store.read_instance(0, "i"),
-        store.insert_instance(0, instance("i")),
-        store.commit(0, LockRow(), "W/\"datetime'2026-01-01T00%3A00%3A00.0000000Z'\"", ()),
-        store.query(0, InstanceFilter(), count_max=1),
-        missing.membership.announce(WorkerRow(worker_id="w")),
-    ):
-        with pytest.raises(HubUnavailableError) as error:
-            await call
-        text = str(error.value)
-        assert f"{azure_services.names.hub}missing" in text
-        assert azure_services.storage.account_name in text
-        assert "TableNotFound" in text
-
-
-async def test_a_wrong_key_is_told_without_showing_it(
-    open_table: Open, azure_services: AzureServices
-) -> None:
-    wrong = "bm90IHRoZSBrZXkgb2YgdGhpcyBhY2NvdW50"
-    table = open_table(target=replace(azure_services.storage, account_key=wrong))
-
-    for call in (
-        table.read_hub(),
-        table.create_table(),
-        table.store.commit(0, LockRow(), "W/\"datetime'2026-01-01T00%3A00%3A00.0000000Z'\"", ()),
-    ):
-        with pytest.raises(HubUnavailableError, match="refused the credentials") as error:
-            await call
-        assert wrong not in f"{error.value} {error.value.__cause__}"
-        assert azure_services.storage.account_name in str(error.value)
-
-
-async def test_a_service_that_is_not_there_is_named_without_a_signature(open_table: Open) -> None:
-    away = StorageTarget(
-        account_name="orders",
-        table_url="http://127.0.0.1:9/orders",
-        blob_url="http://127.0.0.1:9/orders",
-        sas_token="sv=2019-02-02&sig=SECRET",
-    )
-    table = open_table(target=away)
-    lock = table.store.commit(0, LockRow(), "W/\"datetime'2026-01-01T00%3A00%3A00.0000000Z'\"", ())
-    for call in (table.store.read_instance(0, "i"), lock):
-        with pytest.raises(HubUnavailableError, match=r"'orders'.*127\.0\.0\.1:9") as error:
-            await call
-        assert "SECRET" not in f"{error.value!r} {error.value.__cause__!r}"
-
-
 # ------------------------------------------------------------------ listings
 
 
@@ -474,94 +280,3 @@ async def test_instances_are_counted_over_all_partitions_by_status_alone(table: 
         )
 
     assert await table.count_instances() == {RuntimeStatus.RUNNING: 15, RuntimeStatus.FAILED: 3}
-
-
-# ------------------------------------------------------------------ workers
-
-
-async def test_the_long_silent_are_removed_and_the_silent_left_out(open_table: Open, table: HubTable) -> None:
-    quick = open_table(settings=Settings(heartbeat_s=0.02))
-    patient = open_table(settings=Settings(heartbeat_s=1000.0))
-    await quick.membership.announce(WorkerRow(worker_id="w", partitions=(1,)))
-
-    async def silent() -> None:
-        while await quick.membership.workers():
-            await quick.membership.wait_changed(0.05)
-
-    await asyncio.wait_for(silent(), WAIT_S)
-    assert [row.worker_id for row in await patient.membership.workers()] in (["w"], [])
-
-    async def removed() -> None:
-        while await patient.membership.workers():
-            await quick.membership.workers()
-
-    await asyncio.wait_for(removed(), WAIT_S)
-
-
-async def test_the_age_of_a_worker_is_the_services(table: HubTable) -> None:
-    await table.membership.announce(WorkerRow(worker_id="w", age_s=77.0))
-
-    (row,) = await table.membership.workers()
-
-    assert 0 <= row.age_s < 30
-    now = await table.store.server_time()
-    assert abs(now - datetime.now(UTC)) < timedelta(seconds=60)
-
-
-# ------------------------------------------------------------------ waiting
-
-
-async def test_a_thousand_waits_cost_one_row_a_look(
-    spoiled: tuple[HubTable, HttpRules], table: HubTable
-) -> None:
-    client, _ = spoiled  # by another address: as far apart from the owner as another process
-    etag = await table.store.insert_instance(0, instance("i500", status=RuntimeStatus.PENDING))
-    watches = [client.changes.watch(0, f"i{number}", ended=True) for number in range(1_000)]
-    first = asyncio.create_task(watches[0].wait(3600))
-    waiting = asyncio.create_task(watches[500].wait(3600))
-
-    done = PutInstance(instance("i500", status=RuntimeStatus.COMPLETED), etag)
-    await commit(table, done)
-
-    finished, _ = await asyncio.wait([waiting], timeout=WAIT_S)
-    assert finished
-    assert client.counters.point_reads == client.counters.looks < 60
-    first.cancel()
-    for watch in watches:
-        watch.close()
-
-
-async def test_a_client_that_comes_too_late_for_a_name_looks_itself(
-    spoiled: tuple[HubTable, HttpRules], table: HubTable
-) -> None:
-    client, _ = spoiled
-    watch = client.changes.watch(0, "mine", ended=True)
-    await asyncio.wait_for(watch.wait(3600), WAIT_S)  # what was before the first look is not known
-    rows = [instance(f"i{number}", status=RuntimeStatus.COMPLETED) for number in range(90)]
-    await commit(table, PutInstance(instance("mine", status=RuntimeStatus.COMPLETED)))
-    for turn in range(4):
-        await commit(
-            table,
-            *(
-                PutInstance(msgspec.structs.replace(row, instance_id=f"{turn}-{row.instance_id}"))
-                for row in rows
-            ),
-        )
-
-    await asyncio.wait_for(watch.wait(3600), WAIT_S)
-    watch.close()
-
-
-async def test_a_client_beside_the_owner_is_woken_without_a_look(open_table: Open, table: HubTable) -> None:
-    client = open_table()
-    await commit(table)  # this process has just committed to the partition
-    watch = client.changes.watch(0, "i")
-    waiting = asyncio.create_task(watch.wait(3600))
-    await asyncio.sleep(0)
-
-    await commit(table, PutInstance(instance("i")))
-
-    assert (await asyncio.wait([waiting], timeout=WAIT_S))[0]
-    assert client.counters.wakes == 1
-    assert client.counters.looks == 0
-    watch.close()
