@@ -6,17 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from durabletask_azure.ports import ArchivedLetter, HubCounts, WorkerRow
+from durabletask_azure.ports import ArchivedLetter, HubCounts, HubFinding, HubReport, WorkerRow
 from durabletask_azure.query import OrchestrationStatus
 
 __all__ = [
     "DeadLetterInfo",
+    "HubFinding",
+    "HubRepair",
+    "HubReport",
     "HubStatistics",
     "PartitionStatistics",
     "WorkerStatistics",
     "dead_letter_of",
     "statistics_of",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRepair:
+    """What a repair did: parts of the hub it created again, instances it looked at, and what it sent again for them.
+
+    ``unreadable`` instances could not be read, and were left as they are.
+    """
+
+    created: tuple[str, ...]
+    instances: int
+    activities: int
+    timers: int
+    starts: int
+    children: int
+    unreadable: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
