@@ -109,7 +109,12 @@ async def hub(running: RunningEmulator) -> AsyncIterator[EmulatedHub]:
 
 
 def message(
-    message_id: str, *, partition: int = 0, instance_id: str = "i", deliver_at: datetime | None = None, text: str = "yes"
+    message_id: str,
+    *,
+    partition: int = 0,
+    instance_id: str = "i",
+    deliver_at: datetime | None = None,
+    text: str = "yes",
 ) -> ToPartition:
     """Return a message to a partition."""
     body = EventRaisedEvent(timestamp=datetime(2026, 1, 1, tzinfo=UTC), name="approved", input=f'"{text}"')
