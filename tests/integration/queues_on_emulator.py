@@ -77,10 +77,6 @@ class EmulatedHub:
         for queues in self._opened:
             await queues.close()
 
-    def connections(self) -> int:
-        """Count the connections the emulator has now."""
-        return self.emulator.call(lambda server: server.connections)
-
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[RunningEmulator]:
