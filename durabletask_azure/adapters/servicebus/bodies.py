@@ -142,6 +142,14 @@ def _body(message: ServiceBusReceivedMessage) -> bytes:
     return body if isinstance(body, bytes) else b"".join(cast("Iterable[bytes]", body))
 
 
+def _raw(message: ServiceBusReceivedMessage) -> bytes:
+    """Return a body to be kept as it came; empty if it is of a kind that this package never sends."""
+    try:
+        return _body(message)
+    except (TypeError, ValueError, AttributeError):
+        return b""
+
+
 def _unreadable(what: str, error: Exception) -> str:
     return f"{what} cannot be read: {error or type(error).__name__}"
 
@@ -186,6 +194,7 @@ def dead_letter(message: ServiceBusReceivedMessage, token: object, *, is_task: b
         delivery_count=read.delivery_count - 1 if reason == _EXHAUSTED else read.delivery_count,
         enqueued_at=_Facts(message).enqueued_at,
         token=token,
+        body=_raw(message),
     )
 
 
