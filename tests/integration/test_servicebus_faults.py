@@ -365,7 +365,38 @@ async def test_duplicate_detection_swallows_repeats_and_a_pack_is_as_its_message
         await hub.close()
 
 
-# ---------------------------------------------------------------- giving back
+# ---------------------------------------------------------------- clocks and giving back
+
+
+@pytest.mark.parametrize("ahead_s", [-300.0, 300.0], ids=["behind", "ahead"])
+async def test_f22_a_clock_that_is_wrong_loses_no_lock(ahead_s: float) -> None:
+    settings = ServerSettings(port=0, tls_port=0, admin_port=0, clock=lambda: time.time() - ahead_s)
+    with RunningEmulator(settings) as emulator:
+        hub = EmulatedHub(emulator)
+        hub.create()
+        queues, other = hub.open(), hub.open()
+        session = await accepted(queues)
+        await queues.orchestrations.send([message("m")])
+        await queues.activities.send([task("t"), task("u")])
+        deliveries = await received(session, 1)
+        found = await tasks_received(queues, 2)
+
+        threading.Event().wait(1.5 * LOCK_S)
+
+        assert await other.orchestrations.accept(0) is None
+        assert list(await queues.activities.renew(found)) == []
+        await session.complete(deliveries)
+        await queues.activities.finish([(found[0], message("r"))])
+        await queues.activities.dead_letter(found[1], "odd", "why")
+        (letter,) = await queues.activities.dead_letters(10)
+        await queues.activities.settle_dead_letter(letter)
+        assert ids(await received(session, 1)) == ["r"]
+        assert abs((deliveries[0].enqueued_at.timestamp() + ahead_s) - time.time()) < 60
+        await session.renew()
+        await hub.close()
+        counts = emulator.counts(hub.names.activities())
+        assert (counts.active, counts.dead_letters) == (0, 0)
+        assert queues.counters.completed == 3
 
 
 async def test_what_was_prefetched_and_never_received_is_given_back_uncounted(hub: EmulatedHub) -> None:

@@ -14,7 +14,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from azure.servicebus import ServiceBusReceivedMessage
@@ -25,6 +24,7 @@ from azure.servicebus.exceptions import (
 )
 
 from durabletask_azure.adapters.servicebus.bodies import delivery
+from durabletask_azure.adapters.servicebus.lock_time import lock_left_s, unclocked
 from durabletask_azure.adapters.servicebus.thread import Mailbox, Reply
 from durabletask_azure.adapters.servicebus.translation import THROTTLED_S
 from durabletask_azure.adapters.servicebus.wire import NO_WAIT_S, Wire
@@ -39,7 +39,6 @@ _AT_ONCE_MAX: Final = 32
 _BUSY_S: Final = 1.0
 """For so long after the last message a link is read in short turns, so that what is to be completed waits less."""
 _IDLE_WAIT_S: Final = 0.25
-_LOCK_S_MIN: Final = 5.0
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
 
 
@@ -103,7 +102,8 @@ class SessionLink:
         self._untaken = 0
         self._is_over = False
         self._over = asyncio.Event()
-        self._lock_s = self._real_lock_s()
+        self._lock_s = lock_left_s(receiver.session.locked_until_utc, wire.options.lock_s)
+        unclocked(receiver.session)
         self._renew_at = time.monotonic() + self._lock_s / 3
         self._wedged_s = max(wire.settings.wedged_s, 2 * self._lock_s)
         self._ahead_max = max(wire.settings.receive_messages_max, 1)
@@ -280,19 +280,12 @@ class SessionLink:
         try:
             async with asyncio.timeout(min(self._wire.settings.link_timeout_s, self._lock_s / 2)):
                 await self._receiver.session.renew_lock()
+            unclocked(self._receiver.session)
         except ServiceBusServerBusyError:
             self._renew_at = now + min(THROTTLED_S, self._lock_s / 6)
             return
         self._wire.counters.renewed += 1
         self._renew_at = time.monotonic() + self._lock_s / 3
-
-    def _real_lock_s(self) -> float:
-        """Return how long the lock really lasts, as far as this machine's clock can be trusted; rather less."""
-        asked_s = self._wire.options.lock_s
-        until = self._receiver.session.locked_until_utc
-        if until is None:
-            return asked_s
-        return min(asked_s, max(_LOCK_S_MIN, (until - datetime.now(UTC)).total_seconds()))
 
     async def _give_back(self) -> None:
         """Settle what is still to be settled, and have the broker count what was received in vain (bounded in time)."""
