@@ -85,8 +85,11 @@ class DeadLetterDesk:
     # ------------------------------------------------------------ in the links' thread
 
     async def close(self) -> None:
-        """Close the link."""
-        async with self._its_turn():
+        """Close the link; what still uses it has a short time to end."""
+        try:
+            async with asyncio.timeout(self._wire.settings.link_close_s), self._its_turn():
+                await self._shut()
+        except TimeoutError:
             await self._shut()
 
     def _its_turn(self) -> asyncio.Lock:

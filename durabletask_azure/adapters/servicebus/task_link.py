@@ -227,7 +227,11 @@ class TaskLink:
                 pass
 
     async def _take(self, receiver: ServiceBusReceiver, wait_s: float) -> bool:
-        messages = await receiver.receive_messages(1, wait_s)
+        if wait_s > NO_WAIT_S:
+            async with asyncio.timeout(wait_s + self._wire.settings.link_timeout_s):  # as in a session's link
+                messages = await receiver.receive_messages(1, wait_s)
+        else:
+            messages = await receiver.receive_messages(1, wait_s)
         for message in messages:
             left_s = lock_left_s(message.locked_until_utc, self._lock_s, least_s=0.0)
             unclocked(message)
