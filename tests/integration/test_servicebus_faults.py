@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,7 @@ async def test_closing_waits_for_no_broker_that_says_nothing(hub: EmulatedHub) -
         (held,) = await tasks_received(queues, 1)
         await queues.orchestrations.dead_letters(1)
         proxy.swallow()
-        doing = [
+        doing: list[asyncio.Task[Any]] = [
             asyncio.create_task(session.complete(deliveries)),
             asyncio.create_task(queues.activities.finish([(held, message("r"))])),
             asyncio.create_task(queues.activities.abandon([held])),
