@@ -152,6 +152,19 @@ async def test_a_length_said_is_the_length_sent() -> None:
     assert all(int(length) == len(sent) for length, sent in found)
 
 
+@pytest.mark.parametrize("odd", ["i", ODD, "{" * 80, "🎉" * 500, "\x00" * 100])
+def test_a_transaction_is_never_larger_than_was_reckoned(odd: str) -> None:
+    rows = [instance(f"{odd}{number}", version=odd, tail=b"\x00" * 300 * number) for number in range(5)]
+    made = steps(
+        "p000", [*map(PutInstance, rows), PutSegment(odd, odd, 1, b"x" * 100_000), DeleteTombstone(odd)]
+    )
+    url = f"https://{'a' * 24}.table.core.windows.net/{'t' * 63}"
+
+    body = encode_batch(url, made, f"batch_{uuid.uuid4()}")
+
+    assert len(body) <= sum(step.size for step in made) < len(body) * 3
+
+
 async def test_requests_are_signed_as_the_sdk_signs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_795_521_099.0)
     theirs = await sent_by_the_sdk(every_kind())
