@@ -78,8 +78,7 @@ def translate(error: BaseException, what: str, entity: Entity) -> TaskHubError:
             )
         case _ if is_missing(error):
             return HubUnavailableError(
-                f"{begin}: there is no such queue. Check the namespace and the hub's name, or create the hub:"
-                f" {_said(error)}"
+                f"{begin}: there is no such queue. Check the namespace and the hub's name, or create the hub"
             )
         case _ if _is_refused(error):
             return HubAccessError(
