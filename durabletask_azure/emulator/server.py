@@ -86,6 +86,7 @@ class Emulator:
             self.namespace,
             settings.credentials,
             self.faults,
+            self.broker.traffic,
             time.time,
             self.changed,
             self._status,
