@@ -156,6 +156,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     stop_grace_s: float = 20.0
     """How long a graceful stop waits for running activities."""
 
+    # Storage account
+    storage_connect_s: float = 10.0
+    """How long a connection to the storage account may take."""
+    storage_read_s: float = 60.0
+    """How long an answer of the storage account may take, or the next part of one."""
+    storage_connections_max: int = 100
+    """Connections of one process to each of the storage account's two services."""
+
     # Clients
     poll_s_min: float = 0.02
     poll_s_max: float = 1.0

@@ -1,0 +1,87 @@
+"""The errors of a storage account in this package's terms, without what must not be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import cast
+
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+
+from durabletask_azure.errors import HubUnavailableError, TaskHubError, ThrottledError
+from durabletask_azure.targets import StorageTarget
+
+__all__ = ["translated"]
+
+_TEXT_MAX = 300
+_REFUSED = (401, 403)
+_BUSY = (429, 503)
+_NOT_FOUND = 404
+_RETRY_AFTER_S_MAX = 3600.0
+
+
+def translated(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
+    """Return the error to raise, with its cause set, for one of an SDK that has no meaning of its own where it is met.
+
+    ``doing`` says what was tried and on what, as "reading the rows of table 'orders'". Throttling becomes
+    :class:`ThrottledError`, everything else :class:`HubUnavailableError`: the call may have taken effect.
+    """
+    made = _made(error, doing, target)
+    # A message with an address may hold the signature that signs it.
+    made.__cause__ = None if target.sas_token is not None and "sig=" in str(error) else error
+    made.__suppress_context__ = True
+    return made
+
+
+def _made(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
+    where = f"{doing} of the storage account {target.account_name!r}"
+    status = error.status_code if isinstance(error, HttpResponseError) else None
+    code = _code(error)
+    if status in _REFUSED or isinstance(error, ClientAuthenticationError):
+        return HubUnavailableError(
+            f"{where}: the account refused the credentials ({code}): check the account key, the shared access"
+            " signature, or that the identity has the roles Storage Table Data Contributor and Storage Blob Data"
+            " Contributor, and the account's firewall"
+        )
+    if status in _BUSY:
+        return ThrottledError(f"{where}: the account is busy ({code})", retry_after=_retry_after(error))
+    if status == _NOT_FOUND:
+        return HubUnavailableError(
+            f"{where}: it does not exist ({code}): check the name of the hub and the account, or create the hub first"
+        )
+    if status is not None:
+        return HubUnavailableError(f"{where}: it failed ({status}, {code})")
+    return HubUnavailableError(f"{where}: no answer: {_text(error, target)}")
+
+
+def _code(error: AzureError) -> str:
+    """Return the service's own name of an error."""
+    code = getattr(error, "error_code", None)
+    if code is None:
+        return type(error).__name__
+    return str(getattr(code, "value", code))
+
+
+def _retry_after(error: AzureError) -> timedelta | None:
+    response = error.response if isinstance(error, HttpResponseError) else None
+    headers = cast(Mapping[str, str], getattr(response, "headers", {}))
+    for name, unit_s in (("retry-after-ms", 0.001), ("x-ms-retry-after-ms", 0.001), ("Retry-After", 1.0)):
+        text = headers.get(name)
+        try:
+            seconds = float(text) * unit_s if text is not None else -1.0
+        except ValueError:  # a date: the caller's own pauses will do
+            continue
+        if 0 <= seconds <= _RETRY_AFTER_S_MAX:
+            return timedelta(seconds=seconds)
+    return None
+
+
+def _text(error: AzureError, target: StorageTarget) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    secrets = (target.account_key, target.sas_token, target.proxy.password if target.proxy else None)
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "…")
+    if "sig=" in text:
+        text = f"{text.partition('sig=')[0]}sig=…"
+    return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}…"
