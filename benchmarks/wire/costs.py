@@ -83,8 +83,24 @@ def cost_table(costs: Sequence[dict[str, dict[str, float]]]) -> str:
         nearest = min(max(least["client"], known.least), known.most)
         difference = least["client"] / nearest - 1
         span = figure(known.least) if known.least == known.most else f"{known.least:g} to {known.most:g}"
-        rows.append((name, figure(least["client"]), span, f"{difference:+.0%}", *(figure(least[key]) for key in ("emulator", "Azurite", "wall"))))
+        rows.append(
+            (
+                name,
+                figure(least["client"]),
+                span,
+                f"{difference:+.0%}",
+                *(figure(least[key]) for key in ("emulator", "Azurite", "wall")),
+            )
+        )
         if abs(difference) > _DIFFERENCE_MAX:
             notes.append(f"{name}: {known.why or 'NOT EXPLAINED'}")
-    head = ("µs of processor time each", "client", "FACTS.md", "differs", "emulator", "Azurite", "µs of wall time")
+    head = (
+        "µs of processor time each",
+        "client",
+        "FACTS.md",
+        "differs",
+        "emulator",
+        "Azurite",
+        "µs of wall time",
+    )
     return "\n".join((table(head, rows), *notes))

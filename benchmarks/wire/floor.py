@@ -89,7 +89,11 @@ class Floor:
         operations: list[Any] = [
             ("upsert", lock, {"mode": UpdateMode.REPLACE})
             if not etag
-            else ("update", lock, {"mode": UpdateMode.REPLACE, "etag": etag, "match_condition": MatchConditions.IfNotModified})
+            else (
+                "update",
+                lock,
+                {"mode": UpdateMode.REPLACE, "etag": etag, "match_condition": MatchConditions.IfNotModified},
+            )
         ]
         for index in range(entities - 1):
             row = self._entity(partition, f"i!{index:08}", self._fill["row"])
@@ -150,8 +154,9 @@ class Floor:
     async def pipelined(self, plan: Plan) -> float:
         """Do everything of a plan, as much at once as there are links; return the seconds it took."""
         partitions = range(plan.partitions)
-        batch_tasks, batch_sessions = _mean(plan.tasks, plan.tasks_sends), _mean(
-            plan.to_partitions, plan.to_partitions_sends
+        batch_tasks, batch_sessions = (
+            _mean(plan.tasks, plan.tasks_sends),
+            _mean(plan.to_partitions, plan.to_partitions_sends),
         )
         tasks: asyncio.Queue[int] = asyncio.Queue()
         finished = 0
@@ -257,7 +262,9 @@ async def open_floor(plan: Plan, servers: Servers) -> AsyncGenerator[Floor]:
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(
             # One context for all links: each would read the system's certificates otherwise, TLS or not.
-            ServiceBusClient.from_connection_string(servers.service_bus, ssl_context=ssl.create_default_context())
+            ServiceBusClient.from_connection_string(
+                servers.service_bus, ssl_context=ssl.create_default_context()
+            )
         )
         table = await stack.enter_async_context(
             TableClient.from_connection_string(servers.storage, table_name=_TABLE)

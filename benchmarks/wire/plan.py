@@ -13,10 +13,11 @@ __all__ = ["Plan", "plan_of"]
 class Plan:
     """Operations of one run of W1; sizes are means, in bytes.
 
-    ``entities`` are those in transactions, a lock row in each among them, the others of ``row_properties`` properties; ``inserts`` are single rows of the client.
-    ``loads`` and ``results`` are reads of one row: the worker's of each new instance, and the client's of each that
-    ended. ``to_partitions`` are messages with a session (wake-ups and results, packed or not), ``tasks`` the others;
-    ``..._sends`` are the batches they went in. Each is received and completed once.
+    ``entities`` are those in transactions, a lock row in each among them, the others of ``row_properties`` properties;
+    ``inserts`` are single rows of the client. ``loads`` and ``results`` are reads of one row: the worker's of each new
+    instance, and the client's of each that ended. ``to_partitions`` are messages with a session (wake-ups and results,
+    packed or not), ``tasks`` the others; ``..._sends`` are the batches they went in. Each is received and completed
+    once.
     """
 
     orchestrations: int

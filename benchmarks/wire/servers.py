@@ -62,7 +62,8 @@ def running_servers() -> Generator[Servers]:
     with RunningAzurite() as azurite, _emulator() as (process, said):
         yield Servers(
             service_bus=next(line for line in said if line.startswith("Endpoint=")),
-            admin_url="http://" + next(_after(line) for line in said if line.startswith("Administration on ")),
+            admin_url="http://"
+            + next(_after(line) for line in said if line.startswith("Administration on ")),
             storage=azurite.connection_string,
             table_url=azurite.table_url,
             emulator_pid=process.pid,
@@ -76,13 +77,15 @@ def _emulator() -> Generator[tuple[subprocess.Popen[str], list[str]]]:
     with (
         tempfile.TemporaryDirectory(prefix="benchmark-wire-") as folder,
         subprocess.Popen(  # noqa: S603 - our own module
-            [*command, "--config", str(_config(folder))], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*command, "--config", str(_config(folder))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         ) as process,
     ):
         try:
-            assert process.stdout is not None
             said: list[str] = []
-            for line in process.stdout:
+            for line in process.stdout or ():
                 said.append(line.strip())
                 if line.startswith("Endpoint="):
                     break
