@@ -33,36 +33,39 @@ def count_storage_requests(table_url: str) -> StorageRequests:
     used; ``table_url`` tells tables from blobs."""
     counts: StorageRequests = Counter()
     tables = urlsplit(table_url).netloc
-    for transport in (AioHttpTransport, RequestsTransport):
-        _watch(transport, counts, tables)
+    _watch_async(AioHttpTransport, counts, tables)
+    _watch_sync(RequestsTransport, counts, tables)
     return counts
 
 
-def _watch(transport: type[Any], counts: StorageRequests, tables: str) -> None:
+def _watch_async(transport: type[Any], counts: StorageRequests, tables: str) -> None:
     send: Callable[..., Any] = transport.send
 
-    if transport is AioHttpTransport:
+    @functools.wraps(send)
+    async def counted(self: Any, request: Any, **options: Any) -> Any:
+        _count(request, counts, tables)
+        response = await send(self, request, **options)
+        counts["refused"] += response.status_code >= 400
+        return response
 
-        @functools.wraps(send)
-        async def counted(self: Any, request: Any, **options: Any) -> Any:
-            _count(request, counts, tables)
-            response = await send(self, request, **options)
-            counts["refused"] += response.status_code >= 400
-            return response
-    else:
+    transport.send = counted
 
-        @functools.wraps(send)
-        def counted(self: Any, request: Any, **options: Any) -> Any:
-            _count(request, counts, tables)
-            response = send(self, request, **options)
-            counts["refused"] += response.status_code >= 400
-            return response
+
+def _watch_sync(transport: type[Any], counts: StorageRequests, tables: str) -> None:
+    send: Callable[..., Any] = transport.send
+
+    @functools.wraps(send)
+    def counted(self: Any, request: Any, **options: Any) -> Any:
+        _count(request, counts, tables)
+        response = send(self, request, **options)
+        counts["refused"] += response.status_code >= 400
+        return response
 
     transport.send = counted
 
 
 def _count(request: Any, counts: StorageRequests, tables: str) -> None:
-    url, method = urlsplit(request.url), request.method
+    url, method = urlsplit(str(request.url)), request.method
     name = unquote(url.path).rpartition("/")[2]
     if url.netloc != tables:
         counts[{"PUT": "blob puts", "GET": "blob gets"}.get(method, "blob others")] += 1

@@ -44,7 +44,7 @@ class Floor:
     def __init__(
         self,
         plan: Plan,
-        table: TableClient,
+        table: Any,
         sessions: list[ServiceBusReceiver],
         tasks: ServiceBusReceiver,
         senders: dict[str, ServiceBusSender],
@@ -266,7 +266,8 @@ async def open_floor(plan: Plan, servers: Servers) -> AsyncGenerator[Floor]:
                 servers.service_bus, ssl_context=ssl.create_default_context()
             )
         )
-        table = await stack.enter_async_context(
+        # Untyped: the SDK leaves most of its types open.
+        table: Any = await stack.enter_async_context(
             TableClient.from_connection_string(servers.storage, table_name=_TABLE)
         )
         await table.create_table()

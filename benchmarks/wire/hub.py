@@ -124,7 +124,8 @@ def measure(servers: dict[str, Any], sizes: dict[str, Any], settings: dict[str, 
 
 def _row_properties(servers: Servers) -> int:
     """Return how many properties the rows of instances have, keys left out."""
-    with TableClient.from_connection_string(servers.storage, table_name=HUB) as table:
+    with TableClient.from_connection_string(servers.storage, table_name=HUB) as client:
+        table: Any = client
         rows = table.query_entities("RowKey ge 'i!' and RowKey lt 'i\"'", results_per_page=100)
         counts = [len(row) - 2 for _, row in zip(range(100), rows, strict=False)]
     return round(sum(counts) / len(counts))
