@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from durabletask_azure._version import __version__
+    from durabletask_azure.azure_settings import AzureSettings
     from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
     from durabletask_azure.client import AsyncTaskHubClient, TaskHubClient
     from durabletask_azure.core.codec import DataConverter, JsonDataConverter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         DeadLetterNotFoundError,
         DeadLetterUnreadableError,
         DurableTaskError,
+        HubAccessError,
         HubUnavailableError,
         InvalidQueueSizeError,
         NonDeterminismError,
@@ -98,6 +100,7 @@ __all__ = [
     "ActivityWorkItemFilter",
     "ArgumentTypeError",
     "AsyncTaskHubClient",
+    "AzureSettings",
     "BulkInterruptedError",
     "BulkProgress",
     "BulkStartResult",
@@ -114,6 +117,7 @@ __all__ = [
     "EntityWorkItemFilter",
     "ExceptionPropertiesProvider",
     "FailureDetails",
+    "HubAccessError",
     "HubStatistics",
     "HubUnavailableError",
     "IdReuseAction",
@@ -178,6 +182,7 @@ _HOME = {
     "ActivityWorkItemFilter": "worker",
     "ArgumentTypeError": "errors",
     "AsyncTaskHubClient": "client",
+    "AzureSettings": "azure_settings",
     "BulkInterruptedError": "errors",
     "BulkProgress": "bulk",
     "BulkStartResult": "bulk",
@@ -194,6 +199,7 @@ _HOME = {
     "EntityWorkItemFilter": "worker",
     "ExceptionPropertiesProvider": "worker",
     "FailureDetails": "task",
+    "HubAccessError": "errors",
     "HubStatistics": "upkeep",
     "HubUnavailableError": "errors",
     "IdReuseAction": "id_reuse",

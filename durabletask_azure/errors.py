@@ -18,6 +18,7 @@
     │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
     │   ├── ThrottledError                      the service asks to come back later
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
+    │   │   └── HubAccessError                  a service refuses the key, token or rights
     │   ├── PayloadCodecError                   a codec failed, or the hub was not given the one a value needs
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
@@ -53,6 +54,7 @@ __all__ = [
     "DeadLetterNotFoundError",
     "DeadLetterUnreadableError",
     "DurableTaskError",
+    "HubAccessError",
     "HubUnavailableError",
     "InvalidQueueSizeError",
     "NonDeterminismError",
@@ -191,6 +193,13 @@ class ThrottledError(TaskHubError):
 
 class HubUnavailableError(TaskHubError):
     """The service cannot be reached, failed, or did not answer: the call may or may not have taken effect."""
+
+
+class HubAccessError(HubUnavailableError):
+    """A service refuses the key, signature or token, or the right that a call needs; the message names the setting.
+
+    Work that meets it while the hub is open waits and tries again, as for a service that cannot be reached.
+    """
 
 
 class PayloadCodecError(TaskHubError):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TypeGuard, cast
 
 import msgspec
 
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
-from durabletask_azure.options import check_options
+from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.options import KnownOptions
 
 __all__ = ["Settings"]
 
@@ -28,22 +28,7 @@ _ORDERED = (
 )
 
 
-class _KnownOptions(msgspec.StructMeta):
-    """Makes structs that refuse options they do not have with an error of this package."""
-
-    # Type checkers shall see the options themselves.
-    if not TYPE_CHECKING:
-
-        def __call__(cls, *args: Any, **options: Any) -> Any:
-            if args:
-                raise ArgumentTypeError(
-                    f"{cls.__name__} takes its options by name, as {cls.__name__}(lock_s=30.0)"
-                )
-            check_options(options, cls.__struct_fields__, cls.__name__)
-            return super().__call__(**options)
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOptions):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions):
     """Limits and defaults of a worker or client; pass one to :class:`TaskHub` to change any of them.
 
     Raises:
