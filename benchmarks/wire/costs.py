@@ -12,7 +12,8 @@ from benchmarks.tables import figure, table
 from benchmarks.wire.servers import Servers
 
 if TYPE_CHECKING:
-    from benchmarks.wire.floor import Floor
+    from benchmarks.wire.bare_links import BareLinks
+    from benchmarks.wire.bare_rows import BareRows
 
 __all__ = ["cost_table", "single_costs"]
 
@@ -47,16 +48,16 @@ _ROUNDS = 3
 """Each kind is done so often; the least counts, since whatever disturbs only adds."""
 
 
-async def single_costs(floor: Floor, servers: Servers) -> dict[str, dict[str, float]]:
+async def single_costs(rows: BareRows, links: BareLinks, servers: Servers) -> dict[str, dict[str, float]]:
     """Do each kind of operation by itself; return microseconds each: wall time, and processor time by process."""
     messages = 500
     kinds: dict[str, tuple[int, int, Callable[[], Awaitable[Any]]]] = {
-        "insert a row": (100, 1, lambda: floor.insert(0)),
-        "read a row": (100, 1, lambda: floor.read(0, "lock")),
-        "transaction of 2": (30, 1, lambda: floor.transact(0, 2)),
-        "transaction of 100": (3, 1, lambda: floor.transact(0, 100)),
-        "send, in batches of 100": (messages // 100, 100, lambda: floor.send("tasks", 100)),
-        "receive and complete": (1, messages, lambda: floor.receive(None, messages)),
+        "insert a row": (100, 1, lambda: rows.insert(0)),
+        "read a row": (100, 1, lambda: rows.read(0)),
+        "transaction of 2": (30, 1, lambda: rows.transact(0, 2)),
+        "transaction of 100": (3, 1, lambda: rows.transact(0, 100)),
+        "send, in batches of 100": (messages // 100, 100, lambda: links.send("tasks", 100)),
+        "receive and complete": (1, messages, lambda: links.receive_tasks(messages)),
     }
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(_ROUNDS):
