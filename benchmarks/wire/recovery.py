@@ -1,8 +1,8 @@
 """How long work stands still after a worker was killed, and after one was stopped.
 
 Two workers share the hub; orchestrations of many short steps run on both. One worker is killed (SIGKILL) or stopped
-(SIGTERM). Then, for every orchestration, the time until its next step runs in the worker that is left; the longest of
-them counts: it includes the tasks the lost worker held, which come again when their locks end.
+(SIGTERM). What is measured is, of every orchestration, the longest time between two of its steps from then on: it
+includes the take-over of its partition, and the tasks the lost worker held, which come again when their locks end.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,8 @@ __all__ = ["measure"]
 
 _STEPS = 100_000
 _POLL_S = 0.05
+_STEPS_AFTER = 5
+"""Steps of each orchestration awaited after the event: the first may have been under way already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ class _Step:
 
 
 def measure(how: str, lock_s: float, orchestrations: int) -> list[float]:
-    """Kill (``how`` is SIGKILL) or stop (SIGTERM) one of two workers; return the seconds for which work stood still, of
-    each orchestration, the longest first.
+    """Kill (``how`` is SIGKILL) or stop (SIGTERM) one of two workers; return the seconds each orchestration stood still,
+    the longest first.
 
     Raises:
         TimeoutError: work did not get under way, or some of it not again.
@@ -65,16 +69,13 @@ def measure(how: str, lock_s: float, orchestrations: int) -> list[float]:
             time.sleep(3.0)
             begun = time.time()
             first.send_signal(getattr(signal, how))
-            next_at: dict[str, float] = {}
 
-            def all_went_on() -> bool:
-                for step in _steps(file):
-                    if step.pid == second.pid and step.at > begun:
-                        next_at.setdefault(step.instance_id, step.at)
-                return next_at.keys() >= ids
+            def went_on() -> bool:
+                late = Counter(s.instance_id for s in _steps(file) if s.pid == second.pid and s.at > begun)
+                return all(late[instance_id] >= _STEPS_AFTER for instance_id in ids)
 
-            _wait(all_went_on, lock_s * 4 + 60.0, "not all work went on")
-            return sorted((at - begun for at in next_at.values()), reverse=True)
+            _wait(went_on, lock_s * 4 + 60.0, "not all work went on")
+            return _standstills(_steps(file), begun)
         finally:
             for worker in workers:
                 worker.kill()
@@ -103,6 +104,18 @@ def _steps(file: Path) -> list[_Step]:
     lines = file.read_text(encoding="utf-8").splitlines()
     parts = [line.split(" ") for line in lines if line.count(" ") == 3]
     return [_Step(int(pid), instance_id, float(at)) for pid, instance_id, _, at in parts]
+
+
+def _standstills(steps: list[_Step], begun: float) -> list[float]:
+    """Return the longest pause of each orchestration that had not ended when it happened, the longest first."""
+    by_instance: dict[str, list[float]] = {}
+    for step in steps:
+        by_instance.setdefault(step.instance_id, []).append(step.at)
+    pauses = [
+        max(after - max(before, begun) for before, after in pairwise(sorted(times)) if after > begun)
+        for times in by_instance.values()
+    ]
+    return sorted(pauses, reverse=True)
 
 
 def _wait(done: Callable[[], bool], seconds: float, otherwise: str) -> None:

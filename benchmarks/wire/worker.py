@@ -61,9 +61,10 @@ def main(argument: str) -> None:
         worker = TaskHubWorker(hub)
         worker.add_orchestrator(long_chain)
         worker.add_activity(step)
-        with worker:
-            print(READY, flush=True)
-            stopping.wait()
+        worker.start()
+        print(READY, flush=True)
+        stopping.wait()
+        worker.stop()
 
 
 if __name__ == "__main__":
