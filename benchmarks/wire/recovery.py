@@ -41,8 +41,8 @@ class _Step:
 
 
 def measure(how: str, lock_s: float, orchestrations: int) -> list[float]:
-    """Kill (``how`` is SIGKILL) or stop (SIGTERM) one of two workers; return the seconds each orchestration stood still,
-    the longest first.
+    """Kill (``how`` is SIGKILL) or stop (SIGTERM) one of two workers; return for how many seconds each orchestration
+    stood still, the longest first.
 
     Raises:
         TimeoutError: work did not get under way, or some of it not again.
