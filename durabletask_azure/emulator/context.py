@@ -42,6 +42,7 @@ class Client(Protocol):
     """A connected client, as its links see it.
 
     Attributes:
+        name: how the log names it.
         broker: what it talks to.
         access: what it may do.
         congested: whether it reads too slowly to be sent more now.
@@ -49,6 +50,7 @@ class Client(Protocol):
         abort: cuts the connection without a word.
     """
 
+    name: str
     broker: Broker
     access: Access
     congested: bool
