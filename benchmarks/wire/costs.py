@@ -44,12 +44,11 @@ _KNOWN = {
 }
 
 
-_ROUNDS = 3
-"""Each kind is done so often; the least counts, since whatever disturbs only adds."""
-
-
 async def single_costs(rows: BareRows, links: BareLinks, servers: Servers) -> dict[str, dict[str, float]]:
-    """Do each kind of operation by itself; return microseconds each: wall time, and processor time by process."""
+    """Do each kind of operation by itself; return microseconds each: wall time, and processor time by process.
+
+    All is done ``rounds`` times, and the least counts: whatever disturbs only adds.
+    """
     messages = 500
     kinds: dict[str, tuple[int, int, Callable[[], Awaitable[Any]]]] = {
         "insert a row": (100, 1, lambda: rows.insert(0)),
@@ -59,12 +58,12 @@ async def single_costs(rows: BareRows, links: BareLinks, servers: Servers) -> di
         "send, in batches of 100": (messages // 100, 100, lambda: links.send("tasks", 100)),
         "receive and complete": (1, messages, lambda: links.receive_tasks(messages)),
     }
-    rounds: list[dict[str, dict[str, float]]] = []
-    for _ in range(_ROUNDS):
-        rounds.append(
+    done: list[dict[str, dict[str, float]]] = []
+    for _ in range(rounds):
+        done.append(
             {name: await _cost(servers, times, each, work) for name, (times, each, work) in kinds.items()}
         )
-    found = {name: min((one[name] for one in rounds), key=lambda cost: cost["client"]) for name in kinds}
+    found = {name: min((one[name] for one in done), key=lambda cost: cost["client"]) for name in kinds}
     small, large = found.pop("transaction of 2"), found.pop("transaction of 100")
     each = {name: (large[name] - small[name]) / 98 for name in small}
     found["its entities, each"] = each

@@ -151,15 +151,17 @@ async def _at_once(limit: int, times: int, call: Callable[[], Awaitable[Any]]) -
     await asyncio.gather(*(worker() for _ in range(min(limit, times))))
 
 
-def measure(plan: dict[str, Any], servers: dict[str, Any]) -> dict[str, Any]:
+def measure(plan: dict[str, Any], servers: dict[str, Any], cost_rounds: int) -> dict[str, Any]:
     """Do a plan in both layouts, and each kind of operation by itself; return what the faster one took, and the costs,
     as JSON has them."""
     where, what = msgspec.convert(servers, Servers), msgspec.convert(plan, Plan)
     storage = count_storage_requests(where.table_url)
-    return asyncio.run(_measure(what, where, storage))
+    return asyncio.run(_measure(what, where, storage, cost_rounds))
 
 
-async def _measure(plan: Plan, servers: Servers, storage: StorageRequests) -> dict[str, Any]:
+async def _measure(
+    plan: Plan, servers: Servers, storage: StorageRequests, cost_rounds: int
+) -> dict[str, Any]:
     async with open_rows(plan, servers) as rows:
         await rows.calibrate(storage)
         runs: dict[str, dict[str, Any]] = {}
@@ -171,7 +173,7 @@ async def _measure(plan: Plan, servers: Servers, storage: StorageRequests) -> di
                     await _Floor(plan.part(_WARM_UP), rows, links, loop).run()
                     runs[layout] = await _one(_Floor(plan, rows, links, loop), servers, storage)
                     if len(runs) > 1:
-                        costs = await single_costs(rows, links, servers)
+                        costs = await single_costs(rows, links, servers, cost_rounds)
         layout = min(runs, key=lambda name: runs[name]["seconds"])
         return runs[layout] | {
             "layout": layout,

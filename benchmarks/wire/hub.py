@@ -27,7 +27,7 @@ from durabletask_azure import AzureSettings, Settings, TaskHub, TaskHubWorker
 __all__ = ["HUB", "Watch", "azure_settings", "measure", "open_wire_hub"]
 
 HUB = "bench"
-_REST_S = 1.0
+_REST_S = 0.5
 """When nothing was counted for so long, the hub is at rest. Idle polls of balancing go on and are counted by time."""
 _WARM_UPS = 50
 

@@ -37,7 +37,9 @@ def run(*, small: bool) -> None:
     for repetition in range(1 if small else _REPETITIONS):
         hubs.append(_on_new_servers("wire.hub", sizes=sizes, settings={}))
         _say(f"run {repetition + 1}: the hub: {hubs[-1]['figures']['W1']:.1f} orchestrations/s in W1")
-        floors.append(_on_new_servers("wire.floor", plan=_plan(hubs[-1], sizes)))
+        floors.append(
+            _on_new_servers("wire.floor", plan=_plan(hubs[-1], sizes), cost_rounds=1 if small else 3)
+        )
         _say(f"run {repetition + 1}: the floor: {sizes['w1_orchestrations'] / floors[-1]['seconds']:.1f}")
     unpacked = _on_new_servers("wire.hub", sizes=sizes | _W1_ALONE, settings=_UNPACKED)
     rate = statistics.median(hub["figures"]["W1"] for hub in hubs)
