@@ -44,7 +44,9 @@ _KNOWN = {
 }
 
 
-async def single_costs(rows: BareRows, links: BareLinks, servers: Servers) -> dict[str, dict[str, float]]:
+async def single_costs(
+    rows: BareRows, links: BareLinks, servers: Servers, rounds: int
+) -> dict[str, dict[str, float]]:
     """Do each kind of operation by itself; return microseconds each: wall time, and processor time by process.
 
     All is done ``rounds`` times, and the least counts: whatever disturbs only adds.
