@@ -23,6 +23,7 @@ from benchmarks.wire.costs import single_costs
 from benchmarks.wire.counting import StorageRequests, count_storage_requests
 from benchmarks.wire.plan import Plan
 from benchmarks.wire.servers import FLOOR_SESSIONS, FLOOR_TASKS, Servers, clear_traffic, read_traffic
+from benchmarks.wire.store_cost import transaction_costs
 from benchmarks.workloads import own_process
 
 __all__ = ["measure"]
@@ -174,10 +175,13 @@ async def _measure(
                     runs[layout] = await _one(_Floor(plan, rows, links, loop), servers, storage)
                     if len(runs) > 1:
                         costs = await single_costs(rows, links, servers, cost_rounds)
+        # In base 64 a third is added, and what is not history takes about half of a row.
+        own = await transaction_costs(rows, servers, tail_bytes=max(1, plan.entity_bytes * 3 // 8))
         layout = min(runs, key=lambda name: runs[name]["seconds"])
         return runs[layout] | {
             "layout": layout,
             "costs": costs,
+            "transaction": own,
             "seconds by layout": {name: run["seconds"] for name, run in runs.items()},
         }
 

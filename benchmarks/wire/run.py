@@ -13,7 +13,7 @@ from benchmarks.fresh import in_fresh_process
 from benchmarks.targets import SMALL_SAYS
 from benchmarks.wire.costs import cost_table
 from benchmarks.wire.plan import plan_of
-from benchmarks.wire.report import count_tables, figure_table, machine, side_by_side
+from benchmarks.wire.report import count_tables, figure_table, machine, side_by_side, transaction_line
 from benchmarks.wire.servers import running_servers
 from benchmarks.wire.verdicts import entities, judge_recovery, judge_wire, messages
 from benchmarks.workloads import FULL, SMALL
@@ -49,6 +49,7 @@ def run(*, small: bool) -> None:
     print(count_tables(hubs[-1]["counts"], unpacked["counts"]["W1"]) + "\n")
     print(side_by_side(hubs, floors) + "\n")
     print(cost_table([floor["costs"] for floor in floors]) + "\n")
+    print(transaction_line([floor["transaction"] for floor in floors]) + "\n")
     standstills = {
         how: in_fresh_process(
             "wire.recovery", how=how, lock_s=5.0 if small else _LOCK_S, orchestrations=8 if small else 40
