@@ -1,8 +1,8 @@
 """The workers of a hub: rows whose age is told by the service's own times.
 
-A worker looks at them about once a second to balance partitions; the same look tells whoever waits for a change, who
-looks more often: how soon a stopped worker's partitions go on elsewhere depends on it. Rows of workers that are long
-silent are removed by whoever sees them.
+A worker looks at them once a second to balance partitions, and more often while it waits for a change: how soon a
+stopped worker's partitions go on elsewhere depends on it. Rows of workers that are long silent are removed by whoever
+sees them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ class TableMembership:
     def __init__(self, table: Table, settings: Settings) -> None:
         self._table = table
         self._settings = settings
-        self._look_s = settings.balance_s / _LOOKS
         self._seen: dict[str, WorkerRow] = {}
         self._looked_at: float | None = None
         self._changes = 0
@@ -77,23 +76,21 @@ class TableMembership:
     async def wait_changed(self, timeout_s: float) -> None:
         deadline = monotonic() + timeout_s
         seen = self._changes
-        if self._looked_at is None and timeout_s > self._look_s:
+        if self._looked_at is None and timeout_s > self._settings.balance_s:
             await self.workers()  # whoever is there now may have come since the caller looked
         while self._changes == seen:
-            left_s = deadline - monotonic()
-            if left_s <= 0:
+            now = monotonic()
+            if now >= deadline:
                 return
-            pause_s = min(left_s, self._look_s)
+            due = (self._looked_at or now) + self._settings.balance_s / _LOOKS
+            if now >= due:
+                await self.workers()
+                continue
             try:
-                async with asyncio.timeout(pause_s), self._changed:
+                async with asyncio.timeout(min(due, deadline) - now), self._changed:
                     await self._changed.wait_for(lambda: self._changes != seen)
             except TimeoutError:
-                if left_s > pause_s and self._is_stale():
-                    await self.workers()
-
-    def _is_stale(self) -> bool:
-        """Whether nobody in this process has looked for a while."""
-        return self._looked_at is None or monotonic() - self._looked_at >= self._look_s
+                pass
 
     async def _note(self, alive: dict[str, WorkerRow]) -> None:
         """Wake who waits if somebody came, left, stops, or let go of a partition."""
