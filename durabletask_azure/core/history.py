@@ -19,6 +19,7 @@ import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.payloads import BlobRef, Payload
+from durabletask_azure.core.stored_form import NOT_READABLE
 
 __all__ = [
     "ContinuedEvent",
@@ -329,7 +330,10 @@ def decode_events(lines: bytes) -> list[HistoryEvent]:
     Raises:
         msgspec.DecodeError: not the stored form of events (also of a kind this version does not know).
     """
-    return [_decoder.decode(line) for line in lines.split(b"\n") if line]
+    try:
+        return [_decoder.decode(line) for line in lines.split(b"\n") if line]
+    except NOT_READABLE as error:
+        raise msgspec.DecodeError(f"{type(error).__name__}: {error}") from error
 
 
 def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:

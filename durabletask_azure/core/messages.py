@@ -28,6 +28,7 @@ from durabletask_azure.core.history import (
     TimerFiredEvent,
 )
 from durabletask_azure.core.payloads import Payload
+from durabletask_azure.core.stored_form import reader_of
 
 __all__ = [
     "ActivityTask",
@@ -209,8 +210,8 @@ class Inbound(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-_messages_decoder = msgspec.json.Decoder(tuple[Message, ...])
-_task_decoder = msgspec.json.Decoder(ActivityTask)
+_read_messages = reader_of(tuple[Message, ...])
+_read_task = reader_of(ActivityTask)
 
 
 def encode_messages(messages: tuple[Message, ...]) -> bytes:
@@ -224,7 +225,7 @@ def decode_messages(body: bytes) -> tuple[Message, ...]:
     Raises:
         msgspec.DecodeError: not a pack, or of a kind this version does not know.
     """
-    return _messages_decoder.decode(body)
+    return _read_messages(body)
 
 
 def encode_task(task: ActivityTask) -> bytes:
@@ -238,4 +239,4 @@ def decode_task(body: bytes) -> ActivityTask:
     Raises:
         msgspec.DecodeError: not an activity task.
     """
-    return _task_decoder.decode(body)
+    return _read_task(body)

@@ -1,0 +1,28 @@
+"""Reads the stored form of types: JSON by msgspec, with one kind of error for whatever bytes may be wrong in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+__all__ = ["NOT_READABLE", "reader_of"]
+
+T = TypeVar("T")
+
+NOT_READABLE = (UnicodeDecodeError, RecursionError)
+"""What msgspec raises beside its own errors: for bytes that are no UTF-8, and for values nested too deep."""
+
+
+def reader_of(kind: type[T]) -> Callable[[bytes], T]:
+    """Return a function that reads the stored form of ``kind``; it raises ``msgspec.DecodeError`` and nothing else."""
+    decode: Callable[[Any], T] = msgspec.json.Decoder(kind).decode
+
+    def read(data: bytes) -> T:
+        try:
+            return decode(data)
+        except NOT_READABLE as error:
+            raise msgspec.DecodeError(f"{type(error).__name__}: {error}") from error
+
+    return read
