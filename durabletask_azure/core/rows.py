@@ -6,7 +6,7 @@ All rows of a partition share one PartitionKey. ``row_key`` gives the key of eac
 from __future__ import annotations
 
 from datetime import datetime
-from typing import assert_never
+from typing import Annotated, assert_never
 
 import msgspec
 
@@ -33,6 +33,9 @@ __all__ = [
     "write_rows",
     "write_size",
 ]
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class LockRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -63,7 +66,7 @@ class PastExecution(msgspec.Struct, frozen=True, gc=False):
     """
 
     execution_id: str
-    segments: int
+    segments: _Count
     commit: int
     readable: bool = True
     sources: tuple[str, ...] = ()
@@ -99,7 +102,7 @@ class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reason: str | None = None
     commit: int = 0
     tail: bytes = b""
-    segments: int = 0
+    segments: _Count = 0
     events: int = 0
     past: tuple[PastExecution, ...] = ()
     kept: tuple[Message, ...] = ()

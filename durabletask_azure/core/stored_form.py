@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
-__all__ = ["NOT_READABLE", "reader_of"]
+__all__ = ["NOT_READABLE", "read_all", "reader_of"]
 
 T = TypeVar("T")
+K = TypeVar("K")
+S = TypeVar("S")
 
 NOT_READABLE = (UnicodeDecodeError, RecursionError)
 """What msgspec raises beside its own errors: for bytes that are no UTF-8, and for values nested too deep."""
@@ -26,3 +28,15 @@ def reader_of(kind: type[T]) -> Callable[[bytes], T]:
             raise msgspec.DecodeError(f"{type(error).__name__}: {error}") from error
 
     return read
+
+
+def read_all(read: Callable[[S], T], found: Iterable[tuple[K, S]]) -> tuple[list[T], list[K]]:
+    """Return what ``read`` makes of what was found, and the keys of what it cannot read."""
+    values: list[T] = []
+    unreadable: list[K] = []
+    for key, stored in found:
+        try:
+            values.append(read(stored))
+        except msgspec.DecodeError:
+            unreadable.append(key)
+    return values, unreadable

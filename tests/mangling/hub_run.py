@@ -6,8 +6,9 @@ import logging
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,11 @@ VICTIMS: Final = 12
 BYSTANDERS: Final = 4
 WAIT_S: Final = 60.0
 # What a worker says when it has met an error of its own.
-COMPLAINTS: Final = ("the partition's loop failed", "failed; it is started again", "a task of the activity loop failed")
+COMPLAINTS: Final = (
+    "the partition's loop failed",
+    "failed; it is started again",
+    "a task of the activity loop failed",
+)
 
 
 def work(ctx: ActivityContext, value: Any) -> Any:
@@ -84,6 +89,15 @@ def complaints() -> Generator[list[str]]:
         logger.propagate = propagates
 
 
+def _answer(ask: Callable[[], object]) -> str:
+    """Return `answered`, or the name of the error that a client got, which is one of the package."""
+    try:
+        ask()
+    except DurableTaskError as error:
+        return type(error).__name__
+    return "answered"
+
+
 class Victims:
     """A hub in a file with instances to be mangled and others beside them."""
 
@@ -95,7 +109,10 @@ class Victims:
             path,
             partitions=PARTITIONS,
             settings=Settings(
-                park_delays_s=(0.05,), dead_letters_kept_max=1_000_000, unregistered_retry_s=0.1, send_retry_s_max=1.0
+                park_delays_s=(0.05,),
+                dead_letters_kept_max=1_000_000,
+                unregistered_retry_s=0.1,
+                send_retry_s_max=1.0,
             ),
         )
         self.client = TaskHubClient(self.hub)
@@ -115,7 +132,7 @@ class Victims:
             self.client.schedule_new_orchestration(victim, instance_id=instance_id)
         self.add_bystanders()
         for instance_id in self.victims:
-            self._until(lambda instance_id=instance_id: len(self._history(instance_id)) >= 8)
+            self._until(partial(self._waits, instance_id))
 
     def add_bystanders(self) -> None:
         """Start more who must not notice anything."""
@@ -154,13 +171,15 @@ class Victims:
         self._until(lambda: self._count("messages") == self._count("tasks") == 0)
 
     def mangle_rows(self) -> Counter[str]:
-        """Mangle every victim's row while nobody has it in memory, and ask for all that a row is asked for."""
+        """Mangle every victim's row while nobody has it in memory, and ask for all that a row is asked for.
+
+        Return how many rows were mangled, and what clients were answered.
+        """
         seen: Counter[str] = Counter()
         self.worker.stop()
         with closing(self._open()) as connection, connection:
             rows = connection.execute(
-                "SELECT rowid, body, tail FROM instances WHERE id LIKE 'victim-%' OR id IN (SELECT id FROM instances"
-                " WHERE name = 'child')"
+                "SELECT rowid, body, tail FROM instances WHERE id LIKE 'victim-%' OR name = 'child'"
             ).fetchall()
             kept = {rowid: (body, tail) for rowid, body, tail in rows}
             lines = [line for _, _, tail in rows for line in tail.split(b"\n") if line]
@@ -173,33 +192,39 @@ class Victims:
                     parts = tail.split(b"\n")
                     parts[self._random.randrange(len(parts))] = events.one()
                     tail = b"\n".join(parts)
-                connection.execute("UPDATE instances SET body = ?, tail = ? WHERE rowid = ?", (body, tail, rowid))
+                connection.execute(
+                    "UPDATE instances SET body = ?, tail = ? WHERE rowid = ?", (body, tail, rowid)
+                )
+        seen["rows"] = len(kept)
         self.worker.start()
         for instance_id in self.victims:
-            for ask in (
-                lambda name: self.client.raise_orchestration_event(name, "never", data=1),
-                lambda name: self.client.suspend_orchestration(name),
-                lambda name: self.client.get_orchestration_state(name),
-                lambda name: self.client.get_orchestration_history(name),
-                lambda name: self.client.resume_orchestration(name),
-            ):
-                try:
-                    ask(instance_id)
-                    seen["answered"] += 1
-                except DurableTaskError as error:
-                    seen[type(error).__name__] += 1
-        try:
-            self.client.get_all_orchestration_states()
-            seen["listed"] += 1
-        except DurableTaskError as error:
-            seen[f"list: {type(error).__name__}"] += 1
+            for ask in self._questions(instance_id):
+                seen[_answer(ask)] += 1
+        seen[f"list: {_answer(self.client.get_all_orchestration_states)}"] += 1
         self._until(lambda: self._count("messages") == self._count("tasks") == 0)
         self.worker.stop()
         with closing(self._open()) as connection, connection:
             for rowid, (body, tail) in kept.items():
-                connection.execute("UPDATE instances SET body = ?, tail = ? WHERE rowid = ?", (body, tail, rowid))
+                connection.execute(
+                    "UPDATE instances SET body = ?, tail = ? WHERE rowid = ?", (body, tail, rowid)
+                )
         self.worker.start()
         return seen
+
+    def _questions(self, instance_id: str) -> list[Callable[[], object]]:
+        client = self.client
+        return [
+            lambda: client.raise_orchestration_event(instance_id, "never", data=1),
+            lambda: client.suspend_orchestration(instance_id),
+            lambda: client.get_orchestration_state(instance_id),
+            lambda: client.get_orchestration_history(instance_id),
+            lambda: client.resume_orchestration(instance_id),
+        ]
+
+    def dead_letters(self) -> dict[str, int]:
+        """Return how many dead letters there are, by reason."""
+        with closing(self._open()) as connection:
+            return dict(connection.execute("SELECT reason, count(*) FROM dead GROUP BY reason").fetchall())
 
     def close(self) -> None:
         """End everything."""
@@ -216,8 +241,9 @@ class Victims:
             [(count,)] = connection.execute(f"SELECT count(*) FROM {table}{condition}")  # noqa: S608
             return count
 
-    def _history(self, instance_id: str) -> list[Any]:
-        return self.client.get_orchestration_history(instance_id)
+    def _waits(self, instance_id: str) -> bool:
+        kinds = [type(event).__name__ for event in self.client.get_orchestration_history(instance_id)]
+        return "SubOrchestrationInstanceCompletedEvent" in kinds
 
     def _execution_of(self, instance_id: str) -> str:
         try:
@@ -226,7 +252,7 @@ class Victims:
             return "x1"
         return "x1" if state is None else state.execution_id
 
-    def _until(self, fits: Any) -> None:
+    def _until(self, fits: Callable[[], bool]) -> None:
         clock = self.hub.ports.clock
         deadline = clock.monotonic() + WAIT_S
         while not fits():

@@ -104,27 +104,28 @@ class Mutator:
                 other, place = draw.choice(places)
                 holder[key] = json.loads(json.dumps(other[place]))
             case _:
-                nested: Any = holder[key]
-                for _ in range(draw.choice((1, 10, NESTED_MAX))):
-                    nested = [nested] if draw.random() < 0.5 else {"inner_failure": nested}
-                    if isinstance(nested, list) and draw.random() < 0.1:
-                        break
-                holder[key] = nested
+                holder[key] = self._nested(holder[key])
         return tree
+
+    def _nested(self, value: Any) -> Any:
+        for _ in range(self._random.choice((1, 10, NESTED_MAX))):
+            value = cast(Any, [value] if self._random.random() < 0.5 else {"inner_failure": value})
+        return value
 
 
 def _places(tree: Any) -> list[tuple[Any, Any]]:
     """Return every place of a tree: what holds it, and under which key."""
     places: list[tuple[Any, Any]] = []
-    waiting = [tree]
+    waiting: list[Any] = [tree]
     while waiting:
-        holder = waiting.pop()
-        keys: Any = ()
-        if isinstance(holder, dict):
-            keys = list(cast(dict[str, Any], holder))
-        elif isinstance(holder, list):
-            keys = range(len(cast(list[Any], holder)))
-        for key in keys:
+        holder: Any = waiting.pop()
+        for key in _keys(holder):
             places.append((holder, key))
             waiting.append(holder[key])
     return places
+
+
+def _keys(holder: object) -> list[Any]:
+    if isinstance(holder, dict):
+        return list(cast(dict[str, Any], holder))
+    return list(range(len(cast(list[Any], holder)))) if isinstance(holder, list) else []
