@@ -38,7 +38,7 @@ TOKENS: Final = (
     b"[" * 20_000,
     b'{"inner_failure":' * 5_000,
 )
-NESTED_MAX: Final = 300
+NESTED_MAX: Final = 150
 _ODD_TEXTS: Final = [json.dumps(value) for value in ODD]
 
 
