@@ -7,8 +7,6 @@ same id. The functions that turn a history event into its messages live in ``out
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
@@ -28,7 +26,7 @@ from durabletask_azure.core.history import (
     TimerFiredEvent,
 )
 from durabletask_azure.core.payloads import Payload
-from durabletask_azure.core.stored_form import reader_of
+from durabletask_azure.core.stored_form import Moment, reader_of
 
 __all__ = [
     "ActivityTask",
@@ -69,7 +67,7 @@ class ReplaceInstance(
     start: ExecutionStartedEvent
     replace: tuple[str, ...]
     event: EventRaisedEvent | None = None
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class PurgeInstance(
@@ -187,7 +185,7 @@ class ToPartition(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field
 
     partition: int
     message: Message
-    deliver_at: datetime | None = None
+    deliver_at: Moment | None = None
 
 
 class ToActivities(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="to", tag="activities"):
@@ -205,7 +203,7 @@ class Inbound(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it was delivered before, this time included."""
 
     message: Message
-    enqueued_at: datetime
+    enqueued_at: Moment
     delivery_count: int = 1
 
 

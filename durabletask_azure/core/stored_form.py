@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-__all__ = ["NOT_READABLE", "read_all", "reader_of"]
+__all__ = ["NOT_READABLE", "Moment", "read_all", "reader_of"]
+
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone: what is stored without one was not written by this package, and compares with nothing."""
 
 T = TypeVar("T")
 K = TypeVar("K")
