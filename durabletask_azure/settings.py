@@ -153,6 +153,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     poll_s_min: float = 0.02
     poll_s_max: float = 1.0
     """A waiting client polls after the first, growing to the second, unless woken earlier."""
+    watch_reads_per_s_max: float = 50.0
+    """Rows a waiting client reads a second, where it is not told of changes, for all it waits for together."""
     instance_id_chars_max: int = 500
     """Longest instance id (a Table key ends at 1 KiB, and an id may have to be escaped)."""
     name_chars_max: int = 250

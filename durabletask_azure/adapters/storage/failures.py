@@ -21,16 +21,23 @@ _RETRY_AFTER_S_MAX = 3600.0
 
 
 def translated(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
-    """Return the error to raise, with its cause set, for one of an SDK that has no meaning of its own where it is met.
+    """Return the error to raise (``from error``) for one of an SDK that has no meaning of its own where it is met.
 
     ``doing`` says what was tried and on what, as "reading the rows of table 'orders'". Throttling becomes
     :class:`ThrottledError`, everything else :class:`HubUnavailableError`: the call may have taken effect.
     """
-    made = _made(error, doing, target)
-    # A message with an address may hold the signature that signs it.
-    made.__cause__ = None if target.sas_token is not None and "sig=" in str(error) else error
-    made.__suppress_context__ = True
-    return made
+    if "sig=" in str(error):
+        _mute(error)
+    return _made(error, doing, target)
+
+
+def _mute(error: AzureError) -> None:
+    """Take the signature of an address out of an error that is going to be shown as a cause."""
+    text = _unsigned(str(error))
+    error.args = (text,)
+    error.message = text
+    error.__cause__ = None
+    error.__suppress_context__ = True
 
 
 def _made(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
@@ -82,6 +89,10 @@ def _text(error: AzureError, target: StorageTarget) -> str:
     for secret in secrets:
         if secret:
             text = text.replace(secret, "…")
-    if "sig=" in text:
-        text = f"{text.partition('sig=')[0]}sig=…"
+    text = _unsigned(text)
     return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}…"
+
+
+def _unsigned(text: str) -> str:
+    before, found, _ = text.partition("sig=")
+    return f"{before}sig=…" if found else text
