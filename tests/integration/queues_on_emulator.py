@@ -77,10 +77,6 @@ class EmulatedHub:
         for queues in self._opened:
             await queues.close()
 
-    def connections(self) -> int:
-        """Count the connections the emulator has now."""
-        return self.emulator.call(lambda server: server.connections)
-
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[RunningEmulator]:
@@ -109,7 +105,12 @@ async def hub(running: RunningEmulator) -> AsyncIterator[EmulatedHub]:
 
 
 def message(
-    message_id: str, *, partition: int = 0, instance_id: str = "i", deliver_at: datetime | None = None, text: str = "yes"
+    message_id: str,
+    *,
+    partition: int = 0,
+    instance_id: str = "i",
+    deliver_at: datetime | None = None,
+    text: str = "yes",
 ) -> ToPartition:
     """Return a message to a partition."""
     body = EventRaisedEvent(timestamp=datetime(2026, 1, 1, tzinfo=UTC), name="approved", input=f'"{text}"')

@@ -10,7 +10,8 @@ from durabletask_azure.adapters.servicebus.bodies import packed
 from durabletask_azure.adapters.servicebus.counters import WireCounters
 from durabletask_azure.adapters.servicebus.dead_letters import DeadLetterDesk
 from durabletask_azure.adapters.servicebus.sending import SendLink
-from durabletask_azure.adapters.servicebus.sessions import ServiceBusSession, SessionLink, accept_session
+from durabletask_azure.adapters.servicebus.session_link import SessionLink
+from durabletask_azure.adapters.servicebus.sessions import ServiceBusSession, accept_session
 from durabletask_azure.adapters.servicebus.wire import Wire
 from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.errors import ConfigurationError
