@@ -14,7 +14,7 @@ from durabletask_azure.azure_settings import AzureSettings
 from durabletask_azure.azure_targets import targets_of
 from durabletask_azure.core.payload_codec import PayloadCodec, checked_codecs
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
-from durabletask_azure.managing import ManagedHub
+from durabletask_azure.managing import LateHub, ManagedHub, OpenableHub
 from durabletask_azure.options import known_options
 from durabletask_azure.settings import Settings
 
@@ -81,8 +81,8 @@ class TaskHub(ManagedHub):
         """Return the hub of a Service Bus namespace and a storage account; ``AzureSettings.from_env()`` if not given.
 
         It returns at once: the first call, or :meth:`open`, connects and checks the hub, and raises what is wrong with
-        it. ``settings`` are the limits of workers and clients; its ``lock_s`` and ``delivery_count_max`` are replaced by
-        those of ``azure``. Codecs as for :meth:`local`.
+        it. ``settings`` are the limits of workers and clients; its ``lock_s`` and ``delivery_count_max`` are replaced
+        by those of ``azure``. Codecs as for :meth:`local`.
 
         Raises:
             ConfigurationError: an argument or an environment variable is missing or not allowed.
@@ -96,19 +96,24 @@ class TaskHub(ManagedHub):
         codecs = checked_codecs(payload_codec, other_payload_codecs)
         credential = SharedCredential(chosen.credential, endpoint_suffix=chosen.endpoint_suffix)
         targets = targets_of(chosen, credential)
-        # The SDKs take a second to import; nobody who uses no Azure hub shall wait for them.
-        from durabletask_azure.adapters.azure import AzureHub
 
-        hub = AzureHub(
-            targets.service_bus,
-            targets.storage,
-            targets.names,
-            targets.queues,
-            limits,
-            partitions=chosen.partitions,
-            create_if_missing=chosen.create_if_missing,
-            manage=chosen.manage,
-        )
+        def made() -> OpenableHub:
+            # Not before it is needed: the SDKs take more than a second to import.
+            from durabletask_azure.adapters.azure import AzureHub
+
+            return AzureHub(
+                targets.service_bus,
+                targets.storage,
+                targets.names,
+                targets.queues,
+                limits,
+                partitions=chosen.partitions,
+                create_if_missing=chosen.create_if_missing,
+                manage=chosen.manage,
+                open_timeout_s=chosen.open_timeout_s,
+            )
+
+        hub = LateHub(made)
         return cls(
             None,
             limits,
@@ -133,8 +138,8 @@ class TaskHub(ManagedHub):
         """Return the hub that environment variables name (those of the process if ``environ`` is not given).
 
         ``DURABLETASK_SERVICE_BUS``, ``DURABLETASK_STORAGE`` or ``DURABLETASK_CONFIG`` make it an Azure hub, as
-        ``AzureSettings.from_env()`` reads it; ``DURABLETASK_LOCAL`` the embedded hub of a file, or with ``memory`` a new
-        one in memory. ``default`` is what ``DURABLETASK_LOCAL`` counts as when none of them is set.
+        ``AzureSettings.from_env()`` reads it; ``DURABLETASK_LOCAL`` the embedded hub of a file, or with ``memory`` a
+        new one in memory. ``default`` is what ``DURABLETASK_LOCAL`` counts as when none of them is set.
 
         Raises:
             ConfigurationError: no variable says which hub, or both kinds are named, or a value is not allowed.
@@ -143,11 +148,15 @@ class TaskHub(ManagedHub):
         named = [name for name in _AZURE_VARIABLES if variables.get(name)]
         place = variables.get(LOCAL_VARIABLE)
         if named and place:
-            raise ConfigurationError(f"{LOCAL_VARIABLE} and {named[0]} are both set; they are two different hubs")
+            raise ConfigurationError(
+                f"{LOCAL_VARIABLE} and {named[0]} are both set; they are two different hubs"
+            )
         if named:
             return cls.azure(
                 AzureSettings.from_env(variables),
-                settings=settings, payload_codec=payload_codec, other_payload_codecs=other_payload_codecs
+                settings=settings,
+                payload_codec=payload_codec,
+                other_payload_codecs=other_payload_codecs,
             )
         place = place or default
         if place is None:

@@ -5,8 +5,9 @@ Each method has an async twin, whose name begins with ``a``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NoReturn
+import functools
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Protocol
 
 from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.engine.repair import repair
@@ -17,7 +18,46 @@ from durabletask_azure.ports import HubPorts, HubReport, Provisioning
 from durabletask_azure.settings import Settings
 from durabletask_azure.upkeep import HubRepair
 
-__all__ = ["ManagedHub"]
+__all__ = ["LateHub", "ManagedHub", "OpenableHub"]
+
+
+class OpenableHub(Provisioning, Protocol):
+    """A hub as a whole, and what opens its ports."""
+
+    async def open(self) -> HubPorts:
+        """Open the ports. Errors as ``OpenPorts``."""
+        ...
+
+
+class LateHub:
+    """A hub that is made when it is first asked for anything: making one may import for a second."""
+
+    def __init__(self, make: Callable[[], OpenableHub]) -> None:
+        self._make = functools.cache(make)
+
+    async def open(self) -> HubPorts:
+        """Open the ports. Errors as ``OpenPorts``."""
+        return await self._make().open()
+
+    async def exists(self) -> bool:
+        """As ``Provisioning`` says, and so do the others."""
+        return await self._make().exists()
+
+    async def create(self) -> bool:
+        """Create what is missing."""
+        return await self._make().create()
+
+    async def delete(self) -> bool:
+        """Delete the hub."""
+        return await self._make().delete()
+
+    async def check(self) -> HubReport:
+        """Look it over."""
+        return await self._make().check()
+
+    async def restore(self) -> Sequence[str]:
+        """Create missing parts."""
+        return await self._make().restore()
 
 
 class ManagedHub(HubHost):
@@ -95,8 +135,8 @@ class ManagedHub(HubHost):
 
         Raises:
             WorkerStateError: a worker of this process runs, or the hub is seen to be used by another process.
-            HubAccessError: this process may not delete. HubUnavailableError: a service cannot be reached; deleting again
-                goes on.
+            HubAccessError: this process may not delete. HubUnavailableError: a service cannot be reached; deleting
+                again goes on.
         """
         return self.run_unopened(self._delete)
 
@@ -136,8 +176,8 @@ class ManagedHub(HubHost):
         """Create missing parts of the hub again, and send again what a lost queue took with it.
 
         For every living instance its open activities, timers, start, and children's starts and answers: all that is in
-        its history. Activities may run once more. Events raised and lost with a queue cannot be known and stay lost. Safe
-        beside running workers; takes a read and some messages per living instance.
+        its history. Activities may run once more. Events raised and lost with a queue cannot be known and stay lost.
+        Safe beside running workers; takes a read and some messages per living instance.
 
         Raises:
             TaskHubNotFoundError: there is no such hub. Others as :meth:`create`.

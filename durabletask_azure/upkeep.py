@@ -68,9 +68,9 @@ class HubStatistics:
     """Counts of a whole hub; each is right by itself, all together are not of one moment.
 
     ``instances`` has every status. ``activities_running`` were taken by a worker, which runs them or has them next in
-    line; ``None`` on a hub that counts them with those that wait. ``dead_letters_waiting`` no worker has dealt with yet; ``dead_letters_kept`` are those that can be listed.
-    ``stored_bytes`` is the size of rows and messages, without values kept in files of their own; ``None`` where the
-    store does not say.
+    line; ``None`` on a hub that counts them with those that wait. ``dead_letters_waiting`` no worker has dealt with
+    yet; ``dead_letters_kept`` are those that can be listed. ``stored_bytes`` is the size of rows and messages, without
+    values kept in files of their own; ``None`` where the store does not say.
     """
 
     instances: Mapping[OrchestrationStatus, int]

@@ -199,7 +199,7 @@ async def purge(hub: HubUnderTest, settle_s: float) -> None:
                 await client.purge_orchestrations_by(recursive=True)
                 counts = await client.get_hub_statistics()
                 waiting = counts.messages_waiting + counts.messages_scheduled
-                tasks = counts.activities_waiting + counts.activities_running
+                tasks = counts.activities_waiting + (counts.activities_running or 0)
                 if not (sum(counts.instances.values()) + waiting + tasks):
                     return
             await pause(0.2)

@@ -1,8 +1,8 @@
 """The administration API of a Service Bus namespace, for the queues of one hub: asked, created, deleted, counted.
 
-It needs the right to manage. A client is made for each piece of work and closed after it: this is seldom used, and never
-on the way of a message. The SDK's client speaks https to the namespace only; the transport here takes it to an emulator's
-plain http, or another address.
+It needs the right to manage. A client is made for each piece of work and closed after it: this is seldom used, and
+never on the way of a message. The SDK's client speaks https to the namespace only; the transport here takes it to an
+emulator's plain http, or another address.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, cast
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +25,7 @@ from azure.core.exceptions import (
 )
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.servicebus.aio.management import ServiceBusAdministrationClient
-from azure.servicebus.management import QueueProperties, QueueRuntimeProperties
+from azure.servicebus.management import QueueProperties
 
 from durabletask_azure.adapters.azure.queue_plan import QueuePlan
 from durabletask_azure.errors import (
@@ -38,11 +39,20 @@ from durabletask_azure.errors import (
 from durabletask_azure.settings import Settings
 from durabletask_azure.targets import ServiceBusTarget
 
-__all__ = ["Administration"]
+__all__ = ["Administration", "QueueCounts"]
 
 _RETRIES: Final = 1
 _THROTTLED_S: Final = 2.0
 _TEXT_MAX: Final = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueCounts:
+    """Messages of a queue: to be delivered now or received and not completed, scheduled for later, dead-lettered."""
+
+    active: int
+    scheduled: int
+    dead: int
 
 
 class Administration:
@@ -77,7 +87,9 @@ class Administration:
                 "requires_duplicate_detection": plan.duplicate_window_s is not None,
             }
             if plan.duplicate_window_s is not None:
-                options["duplicate_detection_history_time_window"] = timedelta(seconds=plan.duplicate_window_s)
+                options["duplicate_detection_history_time_window"] = timedelta(
+                    seconds=plan.duplicate_window_s
+                )
             if plan.time_to_live_s is not None:
                 options["default_message_time_to_live"] = timedelta(seconds=plan.time_to_live_s)
             try:
@@ -95,13 +107,18 @@ class Administration:
                 return False
             return True
 
-    async def count(self, name: str) -> QueueRuntimeProperties | None:
-        """Return how many messages a queue has, ``None`` if there is none of that name."""
+    async def count(self, name: str) -> QueueCounts:
+        """Return how many messages a queue has; none if there is no queue of that name."""
         async with self._client(f"counting queue {name!r}") as client:
             try:
-                return await client.get_queue_runtime_properties(name)
+                found = await client.get_queue_runtime_properties(name)
             except ResourceNotFoundError:
-                return None
+                return QueueCounts(active=0, scheduled=0, dead=0)
+            return QueueCounts(
+                active=found.active_message_count or 0,
+                scheduled=found.scheduled_message_count or 0,
+                dead=found.dead_letter_message_count or 0,
+            )
 
     @asynccontextmanager
     async def _client(self, doing: str) -> AsyncGenerator[ServiceBusAdministrationClient]:
@@ -132,8 +149,8 @@ class Administration:
         status = error.status_code if isinstance(error, HttpResponseError) else None
         if status in (401, 403) or isinstance(error, ClientAuthenticationError):
             return HubAccessError(
-                f"{begin}: not allowed ({status or 'no token'}). service_bus needs a key that is right and has the right"
-                " Manage, or an identity with the role Azure Service Bus Data Owner; without, say manage=False"
+                f"{begin}: not allowed ({status or 'no token'}). service_bus needs a key that is right and has the"
+                " right Manage, or an identity with the role Azure Service Bus Data Owner; without, say manage=False"
             )
         if status in (429, 503):
             return ThrottledError(f"{begin}: it is busy", retry_after=timedelta(seconds=_THROTTLED_S))
@@ -155,7 +172,8 @@ class _Transport(AioHttpTransport):
     """Takes requests to the address that was given, with a signature that was given as it is."""
 
     def __init__(self, target: ServiceBusTarget, settings: Settings) -> None:
-        super().__init__(
+        base: Any = super()
+        base.__init__(
             session=aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=_trusting(target.ca_bundle)),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -174,8 +192,10 @@ class _Transport(AioHttpTransport):
     async def send(self, request: Any, **options: Any) -> Any:
         """Send a request."""
         if self._address is not None:
-            wanted = urlsplit(request.url)
-            request.url = urlunsplit(wanted._replace(scheme=self._address.scheme, netloc=self._address.netloc))
+            wanted = urlsplit(str(request.url))
+            request.url = urlunsplit(
+                wanted._replace(scheme=self._address.scheme, netloc=self._address.netloc)
+            )
         if self._signature is not None:
             request.headers["Authorization"] = self._signature
         if self._proxy_auth is not None:
@@ -190,7 +210,9 @@ def _trusting(ca_bundle: str | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=ca_bundle)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"ca_bundle must be a PEM file of certificates, not {ca_bundle!r}") from error
+        raise ConfigurationError(
+            f"ca_bundle must be a PEM file of certificates, not {ca_bundle!r}"
+        ) from error
 
 
 def _signature(connection_string: str | None) -> str | None:

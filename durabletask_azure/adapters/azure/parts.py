@@ -1,4 +1,4 @@
-"""The connections of one Azure hub: its table, its container and the administration API, made together, closed together.
+"""The connections of one Azure hub: its table, its container and the administration API, made and closed together.
 
 Some are made for a single piece of work on the hub as a whole, some stay for as long as the hub is open.
 """
@@ -49,7 +49,7 @@ class HubPlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubParts:
-    """The table, the container, and the administration API if it may be used. To be closed on the loop that used them."""
+    """The table, the container, and the administration API if it may be used; closed on the loop that used them."""
 
     table: HubTable
     blobs: HubBlobs

@@ -1,8 +1,8 @@
 """How an Azure hub comes to be and goes: queues, container, table, and last the row that says that there is a hub.
 
-Every step is harmless when it was done already, so any number of processes may create the same hub at once, and one that
-died half-way is carried on by the next. Only the row tells a hub from a heap of parts: whoever inserts it made the hub.
-Deleting goes the other way, with the table, and the row in it, last.
+Every step is harmless when it was done already, so any number of processes may create the same hub at once, and one
+that died half-way is carried on by the next. Only the row tells a hub from a heap of parts: whoever inserts it made the
+hub. Deleting goes the other way, with the table, and the row in it, last.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ async def checked_queues(plans: Sequence[QueuePlan], administration: Administrat
     missing = [plan.name for plan, queue in zip(plans, found, strict=True) if queue is None]
     if missing:
         raise TaskHubNotFoundError(
-            f"the task hub has lost {_listed(missing)} in the Service Bus namespace: check service_bus, or create it again"
-            " with TaskHub.repair(), which also sends again what was lost with it"
+            f"the task hub has lost {_listed(missing)} in the Service Bus namespace: check service_bus, or create it"
+            " again with TaskHub.repair(), which also sends again what was lost with it"
         )
     differences = [
         finding
@@ -112,8 +112,8 @@ def mismatch(differences: Sequence[HubFinding]) -> HubMismatchError:
 def _may_manage(parts: HubParts, what: str) -> Administration:
     if parts.administration is None:
         raise ConfigurationError(
-            f"this process may not {what} the task hub: its AzureSettings say manage=False. Use a process with the right"
-            " Manage on the Service Bus namespace"
+            f"this process may not {what} the task hub: its AzureSettings say manage=False. Use a process with the"
+            " right Manage on the Service Bus namespace"
         )
     return parts.administration
 
@@ -125,7 +125,9 @@ async def _known(parts: HubParts) -> HubInfo | None:
 
 async def _create_parts(place: HubPlace, parts: HubParts, administration: Administration) -> list[str]:
     plans = place.plans
-    created = await asyncio.gather(*(_patiently(lambda plan=plan: administration.create(plan)) for plan in plans))
+    created = await asyncio.gather(
+        *(_patiently(lambda plan=plan: administration.create(plan)) for plan in plans)
+    )
     names = [f"queue {plan.name}" for plan, is_new in zip(plans, created, strict=True) if is_new]
     if not all(created):
         await checked_queues(plans, administration)
@@ -144,7 +146,11 @@ async def _patiently(call: Callable[[], Awaitable[T]]) -> T:
         stop=stop_after_delay(_PATIENCE_S),
         reraise=True,
     )
-    return await again(call)
+
+    async def attempt() -> T:
+        return await call()
+
+    return await again(attempt)
 
 
 def _passes(error: BaseException) -> bool:

@@ -133,6 +133,8 @@ def _seconds(duration: timedelta | str | None) -> float | None:
     match = _DURATION.fullmatch(duration)
     if match is None:
         return None
-    days, hours, minutes, seconds = (float(match[name] or 0) for name in ("days", "hours", "minutes", "seconds"))
+    days, hours, minutes, seconds = (
+        float(match[name] or 0) for name in ("days", "hours", "minutes", "seconds")
+    )
     total = days * 86_400 + hours * 3600 + minutes * 60 + seconds
     return None if total > _FOREVER_S else total

@@ -31,25 +31,22 @@ class AzureStatistics:
         administration = self._administration
         if administration is None:
             raise ConfigurationError(
-                "statistics of an Azure hub need the right Manage on the Service Bus namespace, to ask how long the queues"
-                " are; AzureSettings of this process say manage=False"
+                "statistics of an Azure hub need the right Manage on the Service Bus namespace, to ask how long the"
+                " queues are; AzureSettings of this process say manage=False"
             )
-        instances, kept, *queues = await asyncio.gather(
-            self._table.count_instances(),
-            self._table.count_kept_letters(),
-            *(administration.count(plan.name) for plan in self._plans),
+        (instances, kept), queues = await asyncio.gather(
+            asyncio.gather(self._table.count_instances(), self._table.count_kept_letters()),
+            asyncio.gather(*(administration.count(plan.name) for plan in self._plans)),
         )
-        found = [queue for queue in queues if queue is not None]
-        messages = [queue for queue in found if queue.name == self._plans[0].name]
-        tasks = [queue for queue in found if queue.name != self._plans[0].name]
+        messages, tasks = queues[0], queues[1:]
         return HubCounts(
             instances=instances,
             partitions=(),
-            messages_waiting=sum(queue.active_message_count or 0 for queue in messages),
-            messages_scheduled=sum(queue.scheduled_message_count or 0 for queue in messages),
-            tasks_waiting=sum(queue.active_message_count or 0 for queue in tasks),
+            messages_waiting=messages.active,
+            messages_scheduled=messages.scheduled,
+            tasks_waiting=sum(queue.active for queue in tasks),
             tasks_running=None,
-            dead_waiting=sum(queue.dead_letter_message_count or 0 for queue in found),
+            dead_waiting=sum(queue.dead for queue in queues),
             dead_kept=kept,
             stored_bytes=None,
         )

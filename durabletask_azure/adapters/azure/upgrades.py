@@ -49,8 +49,8 @@ async def upgraded(
         step = upgrades.get(info.schema_version)
         if step is None:
             raise SchemaVersionError(
-                f"the task hub {hub!r} has schema version {info.schema_version}, which this version of the package cannot"
-                " bring up to date: let an earlier one do so first"
+                f"the task hub {hub!r} has schema version {info.schema_version}, which this version of the package"
+                " cannot bring up to date: let an earlier one do so first"
             )
         await step(table)
         newer = msgspec.structs.replace(info, schema_version=info.schema_version + 1)

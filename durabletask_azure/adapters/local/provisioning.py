@@ -14,7 +14,12 @@ from pathlib import Path
 from durabletask_azure.adapters.local.hub_file import open_local
 from durabletask_azure.adapters.local.liveness import FileLocks
 from durabletask_azure.adapters.local.schema import SCHEMA_VERSION, check_file, connect, folders_of
-from durabletask_azure.errors import ConfigurationError, HubUnavailableError, TaskHubNotFoundError, WorkerStateError
+from durabletask_azure.errors import (
+    ConfigurationError,
+    HubUnavailableError,
+    TaskHubNotFoundError,
+    WorkerStateError,
+)
 from durabletask_azure.ports import HubFinding, HubPorts, HubReport
 from durabletask_azure.settings import Settings
 

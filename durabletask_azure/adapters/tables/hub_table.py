@@ -101,9 +101,9 @@ class HubTable:
     async def replace_hub(self, old: HubInfo, new: HubInfo) -> HubInfo:
         """Say anew what the hub is, if it still is what it was; return what is said of it in the end."""
         row = await self._table.read(HUB, HUB)
-        if row is not None and _decode(bytes_of(row, "body")) == old:
-            if await self._table.replace(_entity(new), row.etag) is not None:
-                return new
+        is_old = row is not None and _decode(bytes_of(row, "body")) == old
+        if row is not None and is_old and await self._table.replace(_entity(new), row.etag) is not None:
+            return new
         return await self._found_hub()
 
     async def _found_hub(self) -> HubInfo:
