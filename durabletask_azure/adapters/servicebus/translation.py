@@ -33,6 +33,7 @@ __all__ = ["THROTTLED_S", "Entity", "translate", "translated"]
 
 THROTTLED_S: Final = 2.0
 """How long Service Bus asks to wait when it throttles (error 50009)."""
+_HTTP_NOT_FOUND: Final = 404
 _TEXT_MAX: Final = 400
 _SECRETS: Final = re.compile(
     r"(?i)(sharedaccesskey|sharedaccesssignature|sig|password|token)\s*[=:]\s*[^\s;&,]+"
@@ -73,22 +74,32 @@ def translate(error: BaseException, what: str, entity: Entity) -> TaskHubError:
                 f"{begin}: a message is larger than the namespace takes (256 KB on Standard); lower"
                 f" Settings.payload_inline_bytes_max: {_said(error)}"
             )
+        case ServiceBusAuthenticationError() if _is_unknown(error):
+            return _missing(begin, "no token is taken for it")
         case ServiceBusAuthenticationError() | ServiceBusAuthorizationError() | ClientAuthenticationError():
             return HubUnavailableError(
                 f"{begin}: not allowed. Check the connection string's key, or that the identity has the roles Azure"
                 f" Service Bus Data Sender and Data Receiver: {_said(error)}"
             )
         case MessagingEntityNotFoundError():
-            return HubUnavailableError(
-                f"{begin}: there is no such queue. Check the namespace and the hub's name, or create the hub:"
-                f" {_said(error)}"
-            )
+            return _missing(begin, _said(error))
         case MessagingEntityDisabledError():
             return HubUnavailableError(f"{begin}: the queue is disabled: {_said(error)}")
         case TimeoutError() | OperationTimeoutError():
             return HubUnavailableError(f"{begin}: no answer in time. Check that the namespace can be reached")
         case _:
             return HubUnavailableError(f"{begin}: {_said(error)}")
+
+
+def _is_unknown(error: ServiceBusAuthenticationError) -> bool:
+    """Whether signing in failed because there is no such queue: that is asked for before anything else is."""
+    return getattr(error.inner_exception, "status_code", None) == _HTTP_NOT_FOUND
+
+
+def _missing(begin: str, said: str) -> HubUnavailableError:
+    return HubUnavailableError(
+        f"{begin}: there is no such queue. Check the namespace and the hub's name, or create the hub: {said}"
+    )
 
 
 @contextmanager
