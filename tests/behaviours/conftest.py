@@ -1,4 +1,7 @@
-"""The hubs that behaviours are shown on: the embedded one in memory and in a file."""
+"""The hubs that behaviours are shown on: the embedded one in memory and in a file, and one over the wire.
+
+`azure` is a hub of the real SDKs on Azurite and the Service Bus emulator; its tests are marked so.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,55 @@ from pathlib import Path
 
 import pytest
 
-from durabletask_azure import Settings, TaskHub
+from durabletask_azure import AzureSettings, Settings, TaskHub
+from tests.azure_services import AzureServices
 from tests.behaviours.stage import Stage
 
 OpenHub = Callable[..., TaskHub]
+PARTITIONS = 2
 
 
-@pytest.fixture(params=["memory", "disk"])
+@pytest.fixture(params=["memory", "disk", pytest.param("azure", marks=pytest.mark.azure)])
 def hub_kind(request: pytest.FixtureRequest) -> str:
     """Which hub; a test for one kind only parametrizes this fixture itself."""
     return str(request.param)
 
 
 @pytest.fixture
-def open_stage(hub_kind: str, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+def open_hub(request: pytest.FixtureRequest, hub_kind: str, tmp_path: Path) -> OpenHub:
+    """Open a hub with settings of the test's own. Opened again it is the same hub, but for one in memory."""
+
+    def open_one(**options: object) -> TaskHub:
+        settings = Settings(**options)  # pyright: ignore[reportArgumentType]
+        if hub_kind == "azure":
+            services: AzureServices = request.getfixturevalue("azure_services")
+            return TaskHub.azure(azure_settings(services, settings), settings=settings)
+        return TaskHub.local(None if hub_kind == "memory" else tmp_path / "hub.db", settings=settings)
+
+    return open_one
+
+
+def azure_settings(services: AzureServices, settings: Settings) -> AzureSettings:
+    """The settings of an Azure hub that has the limits of others; it is created when it is first opened."""
+    return AzureSettings(
+        service_bus=services.emulator.connection_string,
+        admin_url=services.emulator.admin_url,
+        storage=services.azurite.connection_string,
+        hub=services.names.hub,
+        partitions=PARTITIONS,
+        create_if_missing=True,
+        lock_duration_s=settings.lock_s,
+        max_delivery_count=settings.delivery_count_max,
+    )
+
+
+@pytest.fixture
+def open_stage(open_hub: OpenHub) -> Iterator[Callable[..., Stage]]:
     """Open a hub with settings of the test's own; its workers are stopped and it is closed at the end."""
     stages: list[Stage] = []
 
     def open_one(**settings: object) -> Stage:
-        path = None if hub_kind == "memory" else tmp_path / "hub.db"
-        stage = Stage(TaskHub.local(path, settings=Settings(**settings)))  # pyright: ignore[reportArgumentType]
+        stage = Stage(open_hub(**settings))
         stages.append(stage)
         return stage
 
