@@ -34,6 +34,8 @@ def start(names: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # The SDKs tell of every request.
+    logging.getLogger("azure").setLevel(logging.WARNING)
     if sys.argv[1:2] == ["start"]:
         start(sys.argv[2:])
     else:

@@ -25,6 +25,12 @@ def hub_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def lock_s_min(hub_kind: str) -> float:
+    """The shortest lock of that hub, in seconds."""
+    return 5.0 if hub_kind == "azure" else 0.1
+
+
+@pytest.fixture
 def open_hub(request: pytest.FixtureRequest, hub_kind: str, tmp_path: Path) -> OpenHub:
     """Open a hub with settings of the test's own. Opened again it is the same hub, but for one in memory."""
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from azure.servicebus import ServiceBusClient, ServiceBusMessageState
 
 from durabletask_azure import (
     ConfigurationError,
@@ -19,6 +20,8 @@ from durabletask_azure import (
     when_all,
     when_any,
 )
+from durabletask_azure.core.partitioning import partition_name
+from tests.azure_services import AzureServices
 from tests.behaviours.stage import Stage
 
 DAY = timedelta(days=1)
@@ -170,6 +173,32 @@ def test_b24_a_timer_of_ninety_days(stage: Stage) -> None:
     assert stage.state(instance_id).runtime_status is OrchestrationStatus.RUNNING
     stage.client.raise_orchestration_event(instance_id, "early end")
     assert stage.completed(instance_id) == "event"
+
+
+@pytest.mark.parametrize("hub_kind", [pytest.param("azure", marks=pytest.mark.azure)], indirect=True)
+def test_b24_on_the_wire_it_is_a_scheduled_message(stage: Stage, azure_services: AzureServices) -> None:
+    async def quarter(ctx: OrchestrationContext, _: Any) -> None:
+        await ctx.create_timer(90 * DAY)
+
+    worker = stage.worker(quarter)
+    instance_id = stage.client.schedule_new_orchestration(quarter)
+    row = stage.until(instance_id, lambda row: row is not None and row.status.name == "RUNNING")
+    assert row is not None
+    assert row.due_at is not None
+    # Nobody looks into a session that a worker holds.
+    worker.stop()
+
+    with (
+        ServiceBusClient.from_connection_string(azure_services.emulator.connection_string) as client,
+        client.get_queue_receiver(
+            azure_services.names.orchestrations, session_id=partition_name(stage.partition(instance_id))
+        ) as receiver,
+    ):
+        (message,) = receiver.peek_messages(10)
+
+    assert message.state is ServiceBusMessageState.SCHEDULED
+    assert message.scheduled_enqueue_time_utc is not None
+    assert abs(message.scheduled_enqueue_time_utc - row.due_at) < seconds(0.01)
 
 
 def test_b25_concurrent_timers_run_at_once_and_end_in_order_of_time(stage: Stage) -> None:
