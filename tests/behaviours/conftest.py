@@ -31,20 +31,36 @@ def lock_s_min(hub_kind: str) -> float:
 
 
 @pytest.fixture
-def open_hub(request: pytest.FixtureRequest, hub_kind: str, tmp_path: Path) -> OpenHub:
+def pace(hub_kind: str) -> float:
+    """How many times longer than in one process a step may take on that hub; delays of a test are multiplied by it."""
+    return 8.0 if hub_kind == "azure" else 1.0
+
+
+@pytest.fixture
+def activity_groups() -> dict[str, list[str]]:
+    """The activity groups of the test's hub, where it is one that needs them to receive some activities alone."""
+    return {}
+
+
+@pytest.fixture
+def open_hub(
+    request: pytest.FixtureRequest, hub_kind: str, activity_groups: dict[str, list[str]], tmp_path: Path
+) -> OpenHub:
     """Open a hub with settings of the test's own. Opened again it is the same hub, but for one in memory."""
 
     def open_one(**options: object) -> TaskHub:
         settings = Settings(**options)  # pyright: ignore[reportArgumentType]
         if hub_kind == "azure":
             services: AzureServices = request.getfixturevalue("azure_services")
-            return TaskHub.azure(azure_settings(services, settings), settings=settings)
+            return TaskHub.azure(azure_settings(services, settings, activity_groups), settings=settings)
         return TaskHub.local(None if hub_kind == "memory" else tmp_path / "hub.db", settings=settings)
 
     return open_one
 
 
-def azure_settings(services: AzureServices, settings: Settings) -> AzureSettings:
+def azure_settings(
+    services: AzureServices, settings: Settings, activity_groups: dict[str, list[str]]
+) -> AzureSettings:
     """The settings of an Azure hub that has the limits of others; it is created when it is first opened."""
     return AzureSettings(
         service_bus=services.emulator.connection_string,
@@ -55,6 +71,7 @@ def azure_settings(services: AzureServices, settings: Settings) -> AzureSettings
         create_if_missing=True,
         lock_duration_s=settings.lock_s,
         max_delivery_count=settings.delivery_count_max,
+        activity_groups=activity_groups,
     )
 
 
