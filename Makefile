@@ -23,7 +23,8 @@ help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) RUNS=$(RUNS) HUB=$(HUB)"
 
-demo: $(VENV)/.installed-runtime  ## Run the demo (HUB=... picks the hub)
+# Azurite runs on a Node from PyPI, which only development needs.
+demo: $(VENV)/.installed-$(if $(filter azurite,$(HUB)),dev,runtime)  ## Run the demo (HUB=azurite: on Azurite and the emulator)
 	$(BIN)/python -m samples.demo.main $(if $(HUB),--hub $(HUB))
 
 dev: $(VENV)/.installed-dev  ## Set up the environment for working on the code
