@@ -17,7 +17,8 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev azurite emulator-config test conformance coverage fuzz test-fast check package bench format lock clean
+.PHONY: help demo dev azurite emulator-config test conformance coverage fuzz test-fast check package bench bench-wire format
+.PHONY: lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,11 +53,12 @@ fuzz: dev  ## Fuzz the emulator, led by coverage (RUNS=... of each target; x86-6
 test-fast: dev  ## Run the tests that need no wire, in less than five minutes
 	$(PYTEST) -m "not azure and not slow"
 
-check: dev  ## Check format, lint, types, layers and the package
+check: dev  ## Check format, lint, types, layers, known vulnerabilities and the package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/audit.py
 	$(MAKE) --no-print-directory package
 
 package: dev  ## Build sdist and wheel; install the wheel into an empty environment and import it
@@ -66,6 +68,9 @@ package: dev  ## Build sdist and wheel; install the wheel into an empty environm
 
 bench: dev  ## Compare the embedded hub with its peers; other benchmarks: python -m benchmarks --help
 	$(BIN)/python -m benchmarks compare
+
+bench-wire: dev  ## Compare the hub on Azurite and the Service Bus emulator with the bare SDKs
+	$(BIN)/python -m benchmarks wire
 
 format: dev  ## Format the code and repair what lint can repair
 	$(BIN)/ruff check --fix-only --quiet .
