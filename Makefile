@@ -21,7 +21,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 .PHONY: lock clean
 
 help:  ## List what can be made
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) RUNS=$(RUNS) HUB=$(HUB)"
 
 # Azurite runs on a Node from PyPI, which only development needs.
