@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.torture.cast import Actor
+from tests.torture.cast import END_S, Actor
 from tests.torture.programs import NEW, OLD
 
 Undo = Callable[[], None]
@@ -100,12 +100,16 @@ class Nemesis:
         if actor is None:
             return None
         actor.signal(signal.SIGTERM)
+        return lambda: self._begin_anew(actor)
 
-        def begin_anew() -> None:
-            actor.wait()
-            actor.start()
-
-        return begin_anew
+    def _begin_anew(self, actor: Actor) -> None:
+        """Start an actor again once it has drained. Others are let go on meanwhile: it may be waiting for one."""
+        deadline = time.monotonic() + END_S
+        while actor.is_running and time.monotonic() < deadline:
+            self._undo_what_is_due()
+            threading.Event().wait(0.02)
+        actor.wait(0.0)
+        actor.start()
 
     def roll(self, version: str) -> None:
         """Restart all workers, one after the other, with the code of another version."""
@@ -114,8 +118,8 @@ class Nemesis:
         for worker in self.workers:
             worker.command[worker.command.index("--version") + 1] = version
             if worker.is_running and worker.name not in self._stopped:
-                worker.drain()
-                worker.start()
+                worker.signal(signal.SIGTERM)
+                self._begin_anew(worker)
         if version == NEW:
             (self.folder / "version").write_text(NEW)
         self.counts[f"rolled to {version}"] += 1
@@ -130,8 +134,8 @@ class Nemesis:
         while (now := time.monotonic()) < began + seconds:
             if rolls and now - began >= rolls[0][0]:
                 self.roll(rolls.pop(0)[1])
-            elif self._undoes and self._undoes[0][0] <= now:
-                heapq.heappop(self._undoes)[2]()
+            elif self._undo_what_is_due():
+                pass
             elif due <= now:
                 self.strike()
                 due = time.monotonic() + self._next_pause()
@@ -145,6 +149,17 @@ class Nemesis:
             if not actor.is_running:
                 self.deaths.append(actor.name)
                 actor.start()
+            elif actor.plays != actor.command:
+                # It was stopped when the others were restarted.
+                actor.signal(signal.SIGTERM)
+                self._begin_anew(actor)
+
+    def _undo_what_is_due(self) -> bool:
+        """Undo one harm whose time is up, if there is one."""
+        if not self._undoes or self._undoes[0][0] > time.monotonic():
+            return False
+        heapq.heappop(self._undoes)[2]()
+        return True
 
     def _next_pause(self) -> float:
         return self.random.expovariate(1 / self.pause_s)

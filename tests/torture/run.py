@@ -89,12 +89,13 @@ class Report:
                 yield f"  {name}: {line}"
 
 
-def torture(plan: Plan, hub: HubUnderTest, folder: Path, harm: Nemesis | None = None) -> Report:
+def torture(plan: Plan, hub: HubUnderTest, folder: Path) -> Report:
     """Run it all, and return what came of it. The hub is left open to be looked at."""
     cast = Cast(plan, hub, folder)
-    nemesis = harm or Nemesis(
+    nemesis = Nemesis(
         cast.workers, cast.clients, folder, random.Random(plan.seed), plan.pause_s, plan.stop_s_max
     )
+    nemesis.harms += hub.harms()
     report = Report(plan)
     try:
         cast.start()
@@ -125,7 +126,7 @@ class Cast:
                 f"worker-{number}",
                 ["tests.torture.worker_process", str(folder), "--version", OLD],
                 folder,
-                hub.environment,
+                hub.environment(f"worker-{number}"),
             )
             for number in range(plan.workers)
         ]
@@ -142,7 +143,7 @@ class Cast:
                     str(plan.inflight),
                 ],
                 folder,
-                hub.environment,
+                hub.environment(f"client-{number}"),
             )
             for number in range(plan.clients)
         ]
@@ -175,7 +176,7 @@ class Cast:
 async def look(hub: HubUnderTest) -> dict[str, Found]:
     """Return every instance with its history."""
     found: dict[str, Found] = {}
-    async with open_hub(hub.environment) as opened:
+    async with open_hub(hub.environment(None)) as opened:
         client = AsyncTaskHubClient(opened)
         query = OrchestrationQuery(fetch_inputs_and_outputs=True)
         async for state in client.iter_orchestration_states(query):
@@ -192,7 +193,7 @@ async def look(hub: HubUnderTest) -> dict[str, Found]:
 async def purge(hub: HubUnderTest, settle_s: float) -> None:
     """Purge everything, and wait until nothing is left, or the time is up."""
     deadline = time.monotonic() + settle_s
-    async with open_hub(hub.environment) as opened:
+    async with open_hub(hub.environment(None)) as opened:
         client = AsyncTaskHubClient(opened)
         while time.monotonic() < deadline:
             with contextlib.suppress(TaskHubError):
@@ -200,9 +201,9 @@ async def purge(hub: HubUnderTest, settle_s: float) -> None:
                 counts = await client.get_hub_statistics()
                 waiting = counts.messages_waiting + counts.messages_scheduled
                 tasks = counts.activities_waiting + counts.activities_running
-                if not (sum(counts.instances.values()) + waiting + tasks):
+                if not (sum(counts.instances.values()) + waiting + tasks) and not hub.leftovers():
                     return
-            await pause(0.2)
+            await pause(0.5)
 
 
 def bugs_in(folder: Path) -> list[str]:
