@@ -27,6 +27,8 @@ SETTINGS: Final = Settings(
     unregistered_retry_s=2.0,
     park_delays_s=(0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
     stop_grace_s=5.0,
+    link_timeout_s=5.0,
+    wedged_s=15.0,
     # A purge whose worker dies may leave segments to the tombstone: so that the end of it is seen, too.
     tombstone_s=30.0,
 )

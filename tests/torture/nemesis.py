@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture.cast import END_S, Actor
+from tests.torture.life import TRY_AGAIN
 from tests.torture.programs import NEW, OLD
 
 Undo = Callable[[], None]
@@ -50,6 +51,7 @@ class Nemesis:
     harms: list[Harm] = field(default_factory=list[Harm])
     last_at: float = 0.0
     _stopped: set[str] = field(default_factory=set[str])
+    _away: set[str] = field(default_factory=set[str])
     _undoes: list[tuple[float, int, Undo]] = field(default_factory=list[tuple[float, int, Undo]])
     _number: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -73,9 +75,13 @@ class Nemesis:
         actor = self._pick(actors)
         if actor is None:
             return None
-        if not actor.kill():
-            self.deaths.append(actor.name)
-        return actor.start
+        actor.kill()
+        self._away.add(actor.name)
+        return lambda: self._start(actor)
+
+    def _start(self, actor: Actor) -> None:
+        self._away.discard(actor.name)
+        actor.start()
 
     def _freeze(self, actors: Sequence[Actor]) -> Undo | None:
         actor = self._pick(actors)
@@ -100,6 +106,7 @@ class Nemesis:
         if actor is None:
             return None
         actor.signal(signal.SIGTERM)
+        self._away.add(actor.name)
         return lambda: self._begin_anew(actor)
 
     def _begin_anew(self, actor: Actor) -> None:
@@ -109,7 +116,7 @@ class Nemesis:
             self._undo_what_is_due()
             threading.Event().wait(0.02)
         actor.wait(0.0)
-        actor.start()
+        self._start(actor)
 
     def roll(self, version: str) -> None:
         """Restart all workers, one after the other, with the code of another version."""
@@ -119,6 +126,7 @@ class Nemesis:
             worker.command[worker.command.index("--version") + 1] = version
             if worker.is_running and worker.name not in self._stopped:
                 worker.signal(signal.SIGTERM)
+                self._away.add(worker.name)
                 self._begin_anew(worker)
         if version == NEW:
             (self.folder / "version").write_text(NEW)
@@ -137,6 +145,7 @@ class Nemesis:
             elif self._undo_what_is_due():
                 pass
             elif due <= now:
+                self._supervise()
                 self.strike()
                 due = time.monotonic() + self._next_pause()
             else:
@@ -145,14 +154,24 @@ class Nemesis:
         self.last_at = time.time()
         while self._undoes:
             heapq.heappop(self._undoes)[2]()
+        self._supervise()
         for actor in (*self.workers, *self.clients):
-            if not actor.is_running:
-                self.deaths.append(actor.name)
-                actor.start()
-            elif actor.plays != actor.command:
+            if actor.plays != actor.command:
                 # It was stopped when the others were restarted.
                 actor.signal(signal.SIGTERM)
                 self._begin_anew(actor)
+
+    def _supervise(self) -> None:
+        """Start again what ended without being told to; only a hub that was away is a reason for that."""
+        for actor in (*self.workers, *self.clients):
+            if actor.is_running or actor.name in self._away:
+                continue
+            code = actor.wait()
+            if code == TRY_AGAIN:
+                self.counts["started in vain"] += 1
+            else:
+                self.deaths.append(f"{actor.name}: exit code {code}")
+            actor.start()
 
     def _undo_what_is_due(self) -> bool:
         """Undo one harm whose time is up, if there is one."""

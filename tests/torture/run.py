@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from durabletask_azure import AsyncTaskHubClient, OrchestrationQuery, TaskHubErr
 from tests.torture.cast import Actor
 from tests.torture.checker import Evidence, Found, Verdict, judge
 from tests.torture.hubs import HubUnderTest, open_hub
-from tests.torture.life import pause
+from tests.torture.life import TRY_AGAIN, pause
 from tests.torture.nemesis import Nemesis
 from tests.torture.programs import OLD
 
@@ -157,9 +158,12 @@ class Cast:
         """Have the clients start nothing more and see everything to its end; return those that did not come to it."""
         (self._folder / "stop").touch()
         deadline = time.monotonic() + self._plan.settle_s
-        return [
-            client.name for client in self.clients if client.wait(max(deadline - time.monotonic(), 0.1)) != 0
-        ]
+        while time.monotonic() < deadline and any(client.is_running for client in self.clients):
+            for actor in (*self.workers, *self.clients):
+                if not actor.is_running and actor.wait() == TRY_AGAIN:
+                    actor.start()
+            threading.Event().wait(0.05)
+        return [client.name for client in self.clients if client.wait(0.0) != 0]
 
     def drain(self) -> None:
         """End the workers in order."""

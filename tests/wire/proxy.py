@@ -12,6 +12,7 @@ at that moment, one set per direction: "up" is from the client to the service, "
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -292,7 +293,8 @@ class Side(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if data is None:
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # it is gone already
+                transport.write_eof()
         else:
             transport.write(data)
 
