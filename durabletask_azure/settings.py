@@ -120,6 +120,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """How long a result may wait for others to the same partition."""
     send_retry_s_max: float = 30.0
     """Longest pause between two tries of a send or store call."""
+    pack_bytes_max: int = 60 * _KIB
+    """What such a broker message may weigh (Service Bus bills operations by 64 KiB)."""
+
+    # Service Bus
+    link_poll_s: float = 0.02
+    """How long a link that waits for messages may hold up what is to be told on it (completing, renewing, closing)."""
+    link_timeout_s: float = 20.0
+    """Longest that one operation on a link may take; after that its connection counts as dead."""
+    link_close_s: float = 1.0
+    """Longest that closing a link may take, with all that is given back."""
+    wedged_s: float = 120.0
+    """After so long without progress of a partition's loop its session is let go of; at least two lock durations."""
+    send_waiting_max: int = 10_000
+    """Messages waiting to be sent; beyond it senders wait."""
+    settle_waiting_max: int = 1_000
+    """Activity tasks waiting to be completed after their results were sent; beyond it finishing waits."""
+    scheduled_kept_max: int = 10_000
+    """Far timers whose number in the queue is remembered, so that they can be cancelled there."""
+    dead_letter_link_s: float = 5.0
+    """How long the link to the dead letters stays open unused."""
 
     # Activities
     activity_concurrency_max: int = 200

@@ -155,4 +155,4 @@ class ReadingCalls:
         return [self._seen(report) for report in reports]
 
     def _seen(self, report: InstanceReport) -> OrchestrationState:
-        return state_of(report, self._arguments.converter, self._arguments.codecs)
+        return state_of(report, self._arguments.plain, self._arguments.codecs)
