@@ -8,24 +8,18 @@ from __future__ import annotations
 import random
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
-
-from azure.data.tables import TableClient
-from azure.storage.blob import ContainerClient
 
 from azurite.start import RunningAzurite
 from durabletask_azure.targets import HubNames
 from tests.torture.hubs import LOCK_S
 from tests.torture.nemesis import Harm, Undo
 from tests.wire.http_gate import HttpRule
+from tests.wire.leftovers import leftovers
 from tests.wire.pipe import DIRECTIONS
 from tests.wire.proxy import TcpProxy
 from tests.wire.services import EmulatorProcess, Front, WireServices, until_healthy
-
-# What stays when all is purged: locks, the hub itself, tombstones, and what workers announce.
-_KEPT: Final = ("lock", "hub", "t!")
 
 
 class WireHub:
@@ -50,26 +44,8 @@ class WireHub:
 
     def leftovers(self) -> list[str]:
         """Return what is in it besides tombstones, locks and announcements, a line each."""
-        return [*self._rows(), *self._blobs(), *self._messages()]
-
-    def _rows(self) -> Iterator[str]:
         _, storage = self.services.connection_strings
-        with TableClient.from_connection_string(storage, self.names.table) as table:
-            for row in table.list_entities(select=["PartitionKey", "RowKey"]):
-                partition, key = str(row["PartitionKey"]), str(row["RowKey"])
-                if partition not in ("hub", "workers") and not key.startswith(_KEPT):
-                    yield f"row: {partition} {key}"
-
-    def _blobs(self) -> Iterator[str]:
-        _, storage = self.services.connection_strings
-        with ContainerClient.from_connection_string(storage, self.names.container) as container:
-            for blob in container.list_blob_names():
-                yield f"blob: {blob}"
-
-    def _messages(self) -> Iterator[str]:
-        for queue, count in self._emulator.messages().items():
-            if count:
-                yield f"messages: {count} in {queue}"
+        return leftovers(storage, self.names, self._emulator)
 
     def close(self) -> None:
         """End what was started for it."""

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.torture.cast import END_S, Actor
@@ -190,6 +191,8 @@ class Nemesis:
         if undo is None:
             return
         self.counts[harm.name] += 1
+        with (self.folder / "harms.txt").open("a") as file:
+            file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {harm.name}\n")
         at = time.monotonic() + self.random.uniform(*harm.lasts_s)
         heapq.heappush(self._undoes, (at, next(self._number), undo))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 
-from durabletask_azure import AsyncTaskHubClient, OrchestrationQuery, TaskHubError
+from durabletask_azure import AsyncTaskHubClient, OrchestrationQuery, TaskHub, TaskHubError
 from tests.torture.cast import Actor
 from tests.torture.checker import Evidence, Found, Verdict, judge
 from tests.torture.hubs import HubUnderTest, open_hub
@@ -179,8 +179,13 @@ class Cast:
 
 async def look(hub: HubUnderTest) -> dict[str, Found]:
     """Return every instance with its history."""
+    return await found_in(open_hub(hub.environment(None)))
+
+
+async def found_in(hub: TaskHub) -> dict[str, Found]:
+    """Return every instance of a hub with its history, and close the hub."""
     found: dict[str, Found] = {}
-    async with open_hub(hub.environment(None)) as opened:
+    async with hub as opened:
         client = AsyncTaskHubClient(opened)
         query = OrchestrationQuery(fetch_inputs_and_outputs=True)
         async for state in client.iter_orchestration_states(query):
