@@ -123,6 +123,12 @@ class EmulatorProcess:
         """Return how many faults have not hit everything yet."""
         return len(json.loads(self.ask("GET", "faults"))["faults"])
 
+    def hit(self, operation: str) -> bool:
+        """Return whether a fault on this operation is past what it lets pass, and has hit something."""
+        faults = json.loads(self.ask("GET", "faults"))["faults"]
+        asked = [fault for fault in faults if fault["operation"] == operation]
+        return any(fault["skip"] == 0 and fault["count"] < 99 for fault in asked) or not asked
+
     def messages(self) -> dict[str, int]:
         """Return how many messages each queue holds: active, scheduled and dead ones."""
         feed = self.ask("GET", "$Resources/queues").decode()
