@@ -96,7 +96,7 @@ class _Samples:
             "ended": ended,
             "unfinished": counts.instance_count - ended,
             "messages": counts.messages_waiting,
-            "activities": counts.activities_waiting + counts.activities_running,
+            "activities": counts.activities_waiting + (counts.activities_running or 0),
             "lag_s": max(waits, default=0.0),
             "rss_mib": rss_mib(os.getpid()),
             "file_mib": sum(self._opened.file_bytes().values()) / 2**20,

@@ -76,13 +76,16 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOp
     """A PEM file of certificates to trust instead of the system's."""
 
     # The hub
-    partitions: int = 4
-    """How many partitions the hub is created with, 1 to 128; fixed from then on."""
+    partitions: int | None = None
+    """How many partitions the hub is created with, 1 to 128, and fixed from then on; ``None``: 4, or what it has."""
     create_if_missing: bool = False
     """Whether opening the hub creates what is not there; needs the right to manage."""
     manage: bool = True
     """Whether this process may use the administration API (the right "Manage"). Without, opening checks no queue,
     statistics have no queue depths, and nothing can be created or deleted."""
+
+    open_timeout_s: float = 30.0
+    """Seconds that opening and checking the hub may take before it is given up, 1 to 600."""
 
     # The queues
     max_queue_size_in_megabytes: int = 1024
@@ -129,6 +132,7 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOp
                 f" {type(self.credential).__name__}; keys and signatures belong in connection strings"
             )
         _check_range("partitions", self.partitions, 1, _PARTITIONS_MAX)
+        _check_range("open_timeout_s", self.open_timeout_s, 1, 600)
         _check_range("lock_duration_s", self.lock_duration_s, 5, 300)
         _check_range("max_delivery_count", self.max_delivery_count, 3, 2000)
         _check_range("duplicate_window_s", self.duplicate_window_s, 20, 7 * _DAY_S)
@@ -257,6 +261,8 @@ _CALLED: Final[Mapping[object, str]] = {
     str | HiddenText | None: "a string or None",
     bool: "True or False",
     int: "a whole number",
+    int | None: "a whole number or None",
+    float: "a number of seconds",
     float | None: "a number of seconds or None",
 }
 """The types of options, and what an error calls them."""
@@ -282,7 +288,7 @@ def _check_types(settings: AzureSettings) -> None:
         if kind not in _CALLED:
             continue
         value = getattr(settings, option.name)
-        kind = int | float | None if kind == float | None else kind
+        kind = kind | int if kind in (float, float | None) else kind
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ArgumentTypeError(
                 f"{option.name} must be {_CALLED[option.type]}, not {type(value).__name__}"
@@ -357,9 +363,9 @@ def _from_text(variable: str, name: str, text: str) -> object:
     try:
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if kind is int:
+        if kind in (int, int | None):
             return int(text)
-        if kind == float | None:
+        if kind in (float, float | None):
             return float(text)
         if name == "activity_groups":
             return json.loads(text)

@@ -225,11 +225,12 @@ class TaskHubWorker(WorkPolicies):
 
         Raises:
             WorkerStateError: the worker is running. ConfigurationError: the hub is closed, or a process cannot run an
-                activity that was registered with ``process=True``.
+                activity that was registered with ``process=True``. DurableTaskError: the hub cannot be opened.
         """
         with self._lock:
             if self._engine is not None:
                 raise WorkerStateError("The worker is already running.")
+            self._hub.open()
             worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
             with_processes = worker_processes(
                 self._registry.activities, self._settings, self._converter, self._properties

@@ -10,10 +10,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from azurite.start import ACCOUNT, KEY, RunningAzurite
+from durabletask_azure import AzureSettings
 from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.targets import HubNames, ServiceBusTarget, StorageTarget
 
@@ -43,7 +45,27 @@ class AzureServices:
             namespace="localhost",
             connection_string=self.emulator.connection_string,
             admin_url=self.emulator.admin_url,
+            is_emulator=True,
         )
+
+    @property
+    def storage_string(self) -> str:
+        """The connection string of Azurite."""
+        return (
+            f"AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={self.azurite.table_url};"
+            f"BlobEndpoint={self.azurite.blob_url}"
+        )
+
+    def settings(self, **options: Any) -> AzureSettings:
+        """The settings of a hub of this name on both, with options of the test's own."""
+        given: dict[str, Any] = {
+            "service_bus": self.emulator.connection_string,
+            "admin_url": self.emulator.admin_url,
+            "storage": self.storage_string,
+            "hub": self.names.hub,
+            **options,
+        }
+        return AzureSettings(**given)
 
 
 @pytest.fixture(scope="session")

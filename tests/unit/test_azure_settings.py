@@ -124,7 +124,7 @@ def test_values_that_are_not_allowed_are_refused_with_what_is(options: dict[str,
         ({"partition": 4}, "has no option 'partition'; did you mean partitions"),
         ({"service_bus": 5}, "service_bus must be a string, not int"),
         ({"manage": 1}, "manage must be True or False, not int"),
-        ({"partitions": True}, "partitions must be a whole number, not bool"),
+        ({"partitions": True}, "partitions must be a whole number or None, not bool"),
         (
             {"credential": "key"},
             "credential must be a token credential with a method get_token.., .* not str",
@@ -350,7 +350,10 @@ def test_settings_come_from_the_environment() -> None:
     [
         ({"DURABLETASK_STORAGE": ""}, "DURABLETASK_STORAGE must be set in the environment"),
         ({"DURABLETASK_PARTITION": "4"}, "did you mean DURABLETASK_PARTITIONS"),
-        ({"DURABLETASK_PARTITIONS": "four"}, "DURABLETASK_PARTITIONS must be a whole number, not 'four'"),
+        (
+            {"DURABLETASK_PARTITIONS": "four"},
+            "DURABLETASK_PARTITIONS must be a whole number or None, not 'four'",
+        ),
         ({"DURABLETASK_MANAGE": "maybe"}, "DURABLETASK_MANAGE must be True or False"),
         ({"DURABLETASK_ACTIVITY_GROUPS": "{"}, "DURABLETASK_ACTIVITY_GROUPS must be a JSON object of lists"),
     ],

@@ -120,6 +120,14 @@ def _body(message: ServiceBusReceivedMessage) -> bytes:
     return body if isinstance(body, bytes) else b"".join(cast("Iterable[bytes]", body))
 
 
+def _raw(message: ServiceBusReceivedMessage) -> bytes:
+    """Return a body to be kept as it came; empty if it is of a kind that this package never sends."""
+    try:
+        return _body(message)
+    except (TypeError, ValueError, AttributeError):
+        return b""
+
+
 def _enqueued_at(message: ServiceBusReceivedMessage) -> datetime:
     """Return when the broker took a message in; for a scheduled one never less than its time."""
     enqueued = message.enqueued_time_utc or _EPOCH
@@ -177,6 +185,7 @@ def dead_letter(message: ServiceBusReceivedMessage, token: object, *, is_task: b
         delivery_count=read.delivery_count - 1 if reason == _EXHAUSTED else read.delivery_count,
         enqueued_at=_enqueued_at(message),
         token=token,
+        body=_raw(message),
     )
 
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
 from durabletask_azure.errors import HubUnavailableError, TaskHubError, ThrottledError
 from durabletask_azure.targets import StorageTarget
 
-__all__ = ["translated"]
+__all__ = ["error_code", "translated"]
 
 _TEXT_MAX = 300
 _REFUSED = (401, 403)
 _BUSY = (429, 503)
 _NOT_FOUND = 404
 _RETRY_AFTER_S_MAX = 3600.0
+
+
+class _Error(msgspec.Struct):
+    code: str
+
+
+class _Refusal(msgspec.Struct):
+    error: _Error = msgspec.field(name="odata.error")
+
+
+_decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 def translated(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
@@ -43,7 +55,7 @@ def _mute(error: AzureError) -> None:
 def _made(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
     where = f"{doing} of the storage account {target.account_name!r}"
     status = error.status_code if isinstance(error, HttpResponseError) else None
-    code = _code(error)
+    code = error_code(error)
     if status in _REFUSED or isinstance(error, ClientAuthenticationError):
         return HubUnavailableError(
             f"{where}: the account refused the credentials ({code}): check the account key, the shared access"
@@ -61,12 +73,22 @@ def _made(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
     return HubUnavailableError(f"{where}: no answer: {_text(error, target)}")
 
 
-def _code(error: AzureError) -> str:
-    """Return the service's own name of an error."""
+def error_code(error: AzureError) -> str:
+    """Return the service's own name of an error, which not every way out of the SDKs puts on it."""
     code = getattr(error, "error_code", None)
+    if code is None and isinstance(error, HttpResponseError):
+        response = cast(Any, error.response)
+        code = getattr(response, "headers", {}).get("x-ms-error-code") or _code_in_body(response)
     if code is None:
         return type(error).__name__
     return str(getattr(code, "value", code))
+
+
+def _code_in_body(response: Any) -> str | None:
+    try:
+        return _decode_refusal(response.content).error.code
+    except Exception:
+        return None
 
 
 def _retry_after(error: AzureError) -> timedelta | None:

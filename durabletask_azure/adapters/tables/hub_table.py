@@ -11,7 +11,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsE
 from durabletask_azure.adapters.tables.archive import TableArchive
 from durabletask_azure.adapters.tables.changes import LockRowSignal, room_of
 from durabletask_azure.adapters.tables.counters import TableCounters
-from durabletask_azure.adapters.tables.entities import bytes_of, put_bytes, queryable_time
+from durabletask_azure.adapters.tables.entities import Entity, bytes_of, put_bytes, queryable_time
 from durabletask_azure.adapters.tables.keys import HUB, INSTANCES, key_after
 from durabletask_azure.adapters.tables.membership import TableMembership
 from durabletask_azure.adapters.tables.queries import Filter
@@ -94,17 +94,19 @@ class HubTable:
 
     async def insert_hub(self, info: HubInfo) -> HubInfo:
         """Say what the hub is, once and for all; return what the first to say so has said."""
-        entity = {
-            "PartitionKey": HUB,
-            "RowKey": HUB,
-            "schema_version": info.schema_version,
-            "partitions": info.partitions,
-            "incarnation": info.incarnation,
-            "created_at": queryable_time(info.created_at),
-        }
-        put_bytes(entity, "body", _encode(info))
-        if await self._table.insert(entity) is not None:
+        if await self._table.insert(_entity(info)) is not None:
             return info
+        return await self._found_hub()
+
+    async def replace_hub(self, old: HubInfo, new: HubInfo) -> HubInfo:
+        """Say anew what the hub is, if it still is what it was; return what is said of it in the end."""
+        row = await self._table.read(HUB, HUB)
+        is_old = row is not None and _decode(bytes_of(row, "body")) == old
+        if row is not None and is_old and await self._table.replace(_entity(new), row.etag) is not None:
+            return new
+        return await self._found_hub()
+
+    async def _found_hub(self) -> HubInfo:
         found = await self.read_hub()
         if found is None:
             raise HubUnavailableError(f"the row of the hub in table {self._table.name!r} went away")
@@ -134,3 +136,16 @@ class HubTable:
         """Close all connections."""
         await self.changes.close()
         await self._table.close()
+
+
+def _entity(info: HubInfo) -> Entity:
+    entity: Entity = {
+        "PartitionKey": HUB,
+        "RowKey": HUB,
+        "schema_version": info.schema_version,
+        "partitions": info.partitions,
+        "incarnation": info.incarnation,
+        "created_at": queryable_time(info.created_at),
+    }
+    put_bytes(entity, "body", _encode(info))
+    return entity

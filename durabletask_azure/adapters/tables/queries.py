@@ -26,6 +26,8 @@ from durabletask_azure.ports import InstanceFilter
 __all__ = ["Filter", "fits", "instance_filter", "read_token", "write_token"]
 
 _COMPARISONS_MAX = 15
+_TEXT_MAX = 2_000
+"""Characters of names in one filter: it becomes part of an address."""
 
 
 class Filter:
@@ -47,12 +49,19 @@ class Filter:
             self._left -= 1
             self._terms.append(f"{name} {operator} {self._value(value)}")
 
-    def among(self, name: str, chosen: Sequence[object]) -> None:
-        """Add that a property is one of several values, if there is room for all of them; nothing for no value."""
-        if chosen and len(chosen) <= self._left:
+    def among(self, name: str, chosen: Sequence[str]) -> None:
+        """Add that a property is one of several texts, if there is room for all of them; nothing for no text."""
+        if chosen and len(chosen) <= self._left and self._fit_in_an_address(chosen):
             self._left -= len(chosen)
             either = " or ".join(f"{name} eq {self._value(value)}" for value in chosen)
             self._terms.append(f"( {either} )")
+
+    @staticmethod
+    def _fit_in_an_address(texts: Sequence[str]) -> bool:
+        try:
+            return sum(len(text.encode()) for text in texts) <= _TEXT_MAX
+        except UnicodeEncodeError:  # nothing stored is like that
+            return False
 
     def _value(self, value: object) -> str:
         if isinstance(value, datetime):
@@ -80,10 +89,11 @@ def instance_filter(partition: int, where: InstanceFilter) -> Filter:
         made.compare("has_reason", "eq", where.with_reason)
     made.among("status", [status.value for status in where.statuses])
     made.among("name", where.names)
-    if list(where.versions) == [None]:
+    versions = [version for version in where.versions if version is not None]
+    if len(versions) == len(where.versions):
+        made.among("version", versions)
+    elif not versions:
         made.compare("has_version", "eq", False)
-    elif None not in where.versions:
-        made.among("version", where.versions)
     return made
 
 

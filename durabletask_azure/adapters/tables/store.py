@@ -35,7 +35,8 @@ from durabletask_azure.adapters.tables.keys import (
 )
 from durabletask_azure.adapters.tables.queries import Filter, fits, instance_filter, read_token, write_token
 from durabletask_azure.adapters.tables.rings import CHANGED_MAX, ENDED_MAX, Ring, short_name
-from durabletask_azure.adapters.tables.table import Table, TransactionRefusedError
+from durabletask_azure.adapters.tables.table import Table
+from durabletask_azure.adapters.tables.transactions import TransactionRefusedError
 from durabletask_azure.adapters.tables.writing import (
     BYTES_MAX,
     ROWS_MAX,
@@ -126,9 +127,13 @@ class TableStore:
         """Apply the steps, the lock row's first; return the new ETags by RowKey. Errors as :meth:`commit`."""
         while True:
             try:
-                written = await self._table.transact([step.operation() for step in all_steps], size)
+                written = await self._table.transact(all_steps, size)
             except TransactionRefusedError as error:
-                step = all_steps[min(error.index, len(all_steps) - 1)]
+                if error.index is None or error.index >= len(all_steps):
+                    raise CommitRefusedError(
+                        f"{partition}: the commit is refused: {error} ({error.code})"
+                    ) from error
+                step = all_steps[error.index]
                 if not (error.status == 404 and step.may_be_missing):
                     raise _refusal(partition, step, error) from error
                 # The service refuses all for a row that is already deleted: go on without such rows.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -16,35 +15,25 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.data.tables import TableErrorCode, TableTransactionError, UpdateMode
+from azure.data.tables import TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
-from durabletask_azure.adapters.storage import client_options, credential_of, translated
+from durabletask_azure.adapters.storage import client_options, credential_of, error_code, translated
 from durabletask_azure.adapters.tables.counters import TableCounters
 from durabletask_azure.adapters.tables.entities import FIRST_PARTS, Entity, Row
 from durabletask_azure.adapters.tables.keys import HUB
+from durabletask_azure.adapters.tables.transactions import Transactions
+from durabletask_azure.adapters.tables.writing import Step
 from durabletask_azure.errors import HubUnavailableError, TaskHubError
 from durabletask_azure.settings import Settings
 from durabletask_azure.targets import StorageTarget
 
-__all__ = ["Operation", "Table", "Token", "TransactionRefusedError", "is_about_the_table"]
+__all__ = ["Table", "Token", "is_about_the_table"]
 
-Operation = tuple[str, Entity, Mapping[str, Any]]
-"""One operation of a transaction, as the SDK takes it."""
 Token = Mapping[str, str | None]
 
 _QUIET = "return-no-content"
 _ROWS_PER_PAGE_MAX = 1_000
-
-
-class TransactionRefusedError(Exception):
-    """A transaction that did not happen because of its operation number ``index``; for this adapter only."""
-
-    def __init__(self, index: int, status: int, code: str, text: str) -> None:
-        super().__init__(text)
-        self.index = index
-        self.status = status
-        self.code = code
 
 
 class Table:
@@ -53,7 +42,7 @@ class Table:
     def __init__(self, target: StorageTarget, name: str, settings: Settings) -> None:
         self._target = target
         self._settings = settings
-        self._opened: TableClient | None = None
+        self._opened: tuple[TableClient, Transactions] | None = None
         self.name = name
         self.counters = TableCounters()
 
@@ -65,20 +54,21 @@ class Table:
     @property
     def client(self) -> Any:  # the SDK's own types leave much open
         """The SDK's client."""
+        return self._connected()[0]
+
+    def _connected(self) -> tuple[TableClient, Transactions]:
         if self._opened is None:
-            self._opened = TableClient(
-                self._target.table_url,
-                self.name,
-                credential=credential_of(self._target),
-                **client_options(self._target, self._settings),
-            )
+            url, credential = self._target.table_url, credential_of(self._target)
+            options = client_options(self._target, self._settings)
+            client = TableClient(url, self.name, credential=credential, **options)
+            self._opened = client, Transactions(url, self.name, credential, options)
         return self._opened
 
     async def close(self) -> None:
         """Close the connections; the next request would open new ones."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.close()
+            await opened[0].close()
 
     def failure(self, error: AzureError, doing: str) -> TaskHubError:
         """Return what to raise for an error that says nothing about a row."""
@@ -212,31 +202,23 @@ class Table:
         except AzureError as error:
             raise self.failure(error, "deleting from") from error
 
-    async def transact(self, operations: Sequence[Operation], size: int) -> list[str | None]:
-        """Apply operations on one partition, all or none; return the new ETag of each row, ``None`` of a deleted one.
+    async def transact(self, steps: Sequence[Step], size: int) -> list[str | None]:
+        """Apply steps on one partition, all or none; return the new ETag of each row, ``None`` of a deleted one.
 
         Raises:
             TransactionRefusedError: one of them cannot be applied; nothing happened.
         """
         self.counters.transactions += 1
-        self.counters.transaction_rows += len(operations)
+        self.counters.transaction_rows += len(steps)
         self.counters.transaction_bytes += size
         try:
-            written = await self.client.submit_transaction(operations)
-        except TableTransactionError as error:
-            status = error.status_code or 0
-            code = _code(error)
-            if status not in (400, 404, 409, 412, 413) or is_about_the_table(error):
-                raise self.failure(error, "committing to") from error
-            text = error.message.partition("\n")[0]
-            raise TransactionRefusedError(error.index, status, code, text) from error
+            return await self._connected()[1].submit(steps)
         except AzureError as error:
             raise self.failure(error, "committing to") from error
-        except (http.client.HTTPException, ValueError) as error:  # an answer in pieces
+        except ValueError as error:  # an answer in pieces
             raise HubUnavailableError(
-                f"committing to table {self.name!r}: the answer cannot be read: {error!r}"
+                f"committing to table {self.name!r}: the answer cannot be read: {error}"
             ) from error
-        return [row.get("etag") for row in written]
 
     async def server_time(self) -> datetime:
         """Return the service's time, in whole seconds."""
@@ -259,14 +241,9 @@ def _noting_date(dates: list[str]) -> Callable[[Any], None]:
     return note
 
 
-def _code(error: HttpResponseError) -> str:
-    """Return the service's name of an error; not every way out of the SDK says it on the error."""
-    code = getattr(error, "error_code", None)
-    if code is None and error.response is not None:
-        code = getattr(error.response, "headers", {}).get("x-ms-error-code")
-    return str(getattr(code, "value", code))
-
-
 def is_about_the_table(error: HttpResponseError) -> bool:
     """Return whether a refusal is for the table and not for a row of it."""
-    return _code(error) in (TableErrorCode.TABLE_NOT_FOUND.value, TableErrorCode.TABLE_BEING_DELETED.value)
+    return error_code(error) in (
+        TableErrorCode.TABLE_NOT_FOUND.value,
+        TableErrorCode.TABLE_BEING_DELETED.value,
+    )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Literal, assert_never
 
 import msgspec
-from azure.core import MatchConditions
-from azure.data.tables import UpdateMode
 
 from durabletask_azure.adapters.tables.entities import (
     Entity,
@@ -61,25 +59,6 @@ class Step:
     ends: bool = False
     """Whether a waiting client has nothing more to wait for: the instance ends, or its row goes."""
     may_be_missing: bool = False
-
-    def operation(self) -> tuple[str, Entity, Mapping[str, Any]]:
-        """Return the operation as the SDK takes it."""
-        match self.kind:
-            case "create":
-                return "create", self.entity, {"response_preference": "return-no-content"}
-            case "upsert":
-                return "upsert", self.entity, {"mode": UpdateMode.REPLACE}
-            case "update":
-                options = {"mode": UpdateMode.REPLACE, **_matching(self.if_match)}
-                return "update", self.entity, options
-            case "delete":
-                return "delete", self.entity, {} if self.if_match is None else _matching(self.if_match)
-            case _:
-                assert_never(self.kind)
-
-
-def _matching(etag: str | None) -> dict[str, Any]:
-    return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
 
 
 def is_etag(text: str) -> bool:
