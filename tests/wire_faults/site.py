@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from azurite.start import RunningAzurite
 from durabletask_azure import (
     OrchestrationIdReusePolicy,
@@ -36,6 +38,13 @@ from tests.wire.leftovers import leftovers
 from tests.wire.services import EmulatorProcess, Front, WireServices
 
 WAIT_S: Final = 60.0
+MARKS: Final = [
+    pytest.mark.azure,
+    pytest.mark.timeout(240),
+    # The SDK lets go of sockets unclosed when a connection is cut or refused.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+"""What all fault tests are marked with."""
 
 
 class Site:

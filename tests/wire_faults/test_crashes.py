@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import signal
 
-import pytest
 from azure.storage.blob import ContainerClient
 
 from durabletask_azure import OrchestrationStatus
 from tests.torture.programs import Order
 from tests.wire.http_gate import HttpRule
-from tests.wire_faults.site import Site
+from tests.wire_faults.site import MARKS, Site
 
-pytestmark = [pytest.mark.azure, pytest.mark.timeout(180)]
+pytestmark = MARKS
 
 BATCHES = r"\$batch"
 
@@ -52,6 +51,7 @@ def test_f4_killed_between_send_and_complete_a_redelivery_applies_nothing(site: 
     site.emulator.fault(kind="delay", operation="settle", entity="*-orchestrations", count=99, seconds=60)
     instance = site.start("chain", Order(7, count=1))
     site.until_run(instance)
+    site.until(lambda: site.emulator.hit("settle"), "the completion")
     worker.kill()
     site.emulator.clear_faults()
 

@@ -7,9 +7,9 @@ import pytest
 from tests.torture.programs import Order
 from tests.wire.amqp_gate import AmqpRules
 from tests.wire.http_gate import HttpRule
-from tests.wire_faults.site import Site
+from tests.wire_faults.site import MARKS, Site
 
-pytestmark = [pytest.mark.azure, pytest.mark.timeout(180)]
+pytestmark = MARKS
 
 
 @pytest.mark.parametrize(

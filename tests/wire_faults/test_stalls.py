@@ -8,9 +8,9 @@ import pytest
 
 from tests.torture.hubs import LOCK_S, SETTINGS
 from tests.torture.programs import Order
-from tests.wire_faults.site import Site
+from tests.wire_faults.site import MARKS, Site
 
-pytestmark = [pytest.mark.azure, pytest.mark.timeout(180)]
+pytestmark = MARKS
 
 EXPIRY_S = 2 * LOCK_S + 15.0
 """A lock's time, what may be left of another's, and the time to notice, on a machine that does other things too."""
@@ -43,12 +43,13 @@ def test_f8_a_commit_after_the_lock_is_refused(site: Site) -> None:
 def test_f9_two_owners_send_the_same_and_it_counts_once(site: Site) -> None:
     stalled, front = site.working("stalled")
     front.bus.hold("up")
-    instance = site.start("fan", Order(7, count=8))
+    instance = site.start("fan", Order(7, count=4))
     site.until_event(instance, "TaskScheduledEvent")
     stalled.signal(signal.SIGSTOP)
 
     site.worker("other")
-    site.completed(instance, EXPIRY_S)
+    # The stalled one's link to activities goes on taking tasks, each for the time of a lock.
+    site.completed(instance)
     front.heal()
     stalled.signal(signal.SIGCONT)
 
