@@ -226,7 +226,7 @@ class Committer:
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        done = {delivery.id for delivery in closing}
+        done = _attempts_at(items, closing) if self.attempts else ()
         attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
@@ -245,6 +245,7 @@ class Committer:
                 unsent=(),
                 unsettled=(),
                 attempts=attempts,
+                vain=0,
             )
             self._forget_loose(completes)
             return receipt
@@ -252,7 +253,7 @@ class Committer:
         writes = group.writes()
         writes += self._outbox_deletes(sum(write_rows(write) for write in writes))
         lock = self._bookkeeping([*self._unsettled, *(delivery.id for delivery in closing)], writes)
-        return await self._write(writes, n=group.n, attempts=attempts, **lock)
+        return await self._write(writes, n=group.n, attempts=attempts, vain=0, **lock)
 
     async def _write(self, writes: Sequence[RowWrite], **lock: Any) -> Receipt | None:
         """Commit, and note which outbox rows there are by now: a refused commit changes nothing about that."""
@@ -285,8 +286,8 @@ class Committer:
         owner = self._owner
         closing = self._closing(items)
         self._settle(items)
-        for delivery in closing:
-            self.attempts.pop(delivery.id, None)
+        for key in _attempts_at(items, closing) if self.attempts else ():
+            self.attempts.pop(key, None)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
@@ -393,15 +394,23 @@ class Committer:
 
     # ------------------------------------------------------------------ writes without turns
 
-    async def note_attempt(self, delivery: Delivery) -> int:
-        """Note in the lock row that a suspicious message is about to be handled alone; return how often it was."""
-        count = self.attempts.get(delivery.id, 0)
-        self.attempts[delivery.id] = count + 1
+    async def note_attempt(self, key: str) -> int:
+        """Note in the lock row that something suspicious is about to be handled alone; return how often it was."""
+        count = self.attempts.get(key, 0)
+        self.attempts[key] = count + 1
         await self.drain()
+        await self._write_lock(attempts=tuple(self.attempts.items()))
+        return count
+
+    async def note_order(self) -> None:
+        """Note in the lock row that this tenure ends in order, if it has committed nothing that says so."""
+        if self._owner.chain.row.vain:
+            await self._write_lock(vain=0)
+
+    async def _write_lock(self, **lock: Any) -> None:
         async with self._lock:
             self._owner.counters.lock_writes += 1
-            await self._owner.chain.commit((), attempts=tuple(self.attempts.items()))
-        return count
+            await self._owner.chain.commit((), **lock)
 
     async def maintain(self, writes: Sequence[RowWrite]) -> None:
         """Apply housekeeping writes between commits."""
@@ -448,3 +457,8 @@ class Committer:
                 keep_going=self._owner.is_alive,
             )
             self._owner.loader.unstored.pop(name, None)
+
+
+def _attempts_at(items: Iterable[Item], closing: Iterable[Delivery]) -> set[str]:
+    """Return what attempts at these items were noted under, as far as they are over."""
+    return {item.attempt_key for item in items if item.origin is None} | {one.id for one in closing}

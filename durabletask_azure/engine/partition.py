@@ -393,6 +393,7 @@ class PartitionOwner:
         await self.sender.flush()
         await self.committer.flush_completions()
         await self.committer.write_idle()
+        await self.committer.note_order()
 
     async def _end(self) -> None:
         self.sender.stop()

@@ -42,12 +42,19 @@ class Recovery:
         self._settings = owner.settings
         self._condemned: dict[str, FailureDetails] = {}
         self._codeless: dict[str, None] = {}
+        self._is_wary = False
+        """Whether all that waits since the take-over is suspicious: one owner after the other ended over it."""
         self.wants_session = False
         """Set once per sweep: the session is to be let go of at the next idle moment."""
 
     async def resume(self, before: LockRow) -> None:
-        """Send again what the last owner may not have sent, before anything new, and look for what is due."""
+        """Send again what the last owner may not have sent, before anything new."""
         owner = self._owner
+        self._is_wary = before.vain >= self._settings.careful_delivery_count
+        if self._is_wary:
+            _log.warning(
+                "%s: %d owners committed nothing: what waits is handled one by one", owner.name, before.vain
+            )
         if self._ports.atomic is None:
             rows = await self._patiently(
                 "reading the outbox", lambda: self._ports.store.read_outbox(owner.partition)
@@ -62,7 +69,6 @@ class Recovery:
                 if before.sent < row.n <= before.n:
                     owner.sender.add(before.n, row.messages)
             owner.sender.end(before.n)
-        await self.sweep()
 
     async def _unsent_of(self, instance_id: str, sent: int) -> list[Outbound]:
         owner = self._owner
@@ -110,8 +116,14 @@ class Recovery:
     # ------------------------------------------------------------------ sweep
 
     async def keep_sweeping(self) -> None:
-        """Sweep and collect orphans at intervals, and retry instances whose code was not here."""
+        """Sweep and collect orphans at intervals, and retry instances whose code was not here.
+
+        The first sweep lets the messages that wait come first. An instance that ends its process at every turn would
+        otherwise be nudged before its message is looked at, which has been counted and says so (F30).
+        """
         settings, clock = self._settings, self._ports.clock
+        await clock.sleep(settings.poll_s_max)
+        await self.sweep()
         every = min(settings.sweep_s, settings.unregistered_retry_s, settings.orphan_collect_s)
         waited = uncollected = 0.0
         while self._owner.is_alive():
@@ -190,12 +202,14 @@ class Recovery:
     async def careful(self, items: list[Item]) -> list[Item]:
         """Return the items to run now: all of them, or a single one that was delivered suspiciously often."""
         for position, item in enumerate(items):
-            if not self._is_suspicious(item):
+            if not (self._is_wary or self._is_suspicious(item)):
                 continue
             if position > 0:
                 self._owner.inbox.give_back(items[position:])
                 return items[:position]
             self._owner.inbox.give_back(items[1:])
+            # What waited at the take-over is dealt with once nothing is left.
+            self._is_wary = self._is_wary and len(self._owner.inbox) > 0
             await self._note(item)
             return items[:1]
         return items
@@ -206,16 +220,16 @@ class Recovery:
         )
 
     async def _note(self, item: Item) -> None:
-        if item.origin is None:
+        if item.origin is None and item.inbound is not None:  # an order of the owner's own
             return
         self._owner.counters.careful_turns += 1
-        delivery = item.origin.delivery
-        before = await self._owner.committer.note_attempt(delivery)
+        before = await self._owner.committer.note_attempt(item.attempt_key)
         if before >= self._settings.careful_delivery_count:
+            what = "what is due of the instance" if item.inbound is None else "a message to the instance"
             self.condemn(
                 item.instance_id,
                 FailureDetails(
-                    message=f"a message to the instance could not be handled in {delivery.delivery_count} deliveries",
+                    message=f"{what} could not be handled: {before} workers ended over it",
                     error_type="PoisonMessage",
                 ),
             )
