@@ -234,7 +234,7 @@ class LockRowSignal:
 
     async def _look(self, partition: int) -> None:
         place = self._partitions.get(partition)
-        if place is None:  # its last watch was closed since the round began
+        if place is None:  # nobody waits any more
             return
         self._table.counters.looks += 1
         row = await self._table.read(partition_name(partition), LOCK, ("ended", "changed"))
