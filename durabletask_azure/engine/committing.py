@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from durabletask_azure.core.commit import Group, plan_groups
@@ -18,39 +17,22 @@ from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOutbox, RowWrite, write_rows
 from durabletask_azure.core.turn import Turn
-from durabletask_azure.engine.inbox import Item, Open
+from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.retrying import patiently
+from durabletask_azure.engine.work import Work, attempts_at, closing_of
 from durabletask_azure.errors import CommitRefusedError
 from durabletask_azure.ports import Delivery, Receipt
 
 if TYPE_CHECKING:
     from durabletask_azure.engine.partition import PartitionOwner
 
-__all__ = ["Committer", "Work"]
+__all__ = ["Committer"]
 
 _log = logging.getLogger("durabletask_azure.engine.committing")
 _IDLE_S = 0.2
 _LOCK_ROW_BYTES = 80_000
 _UNSENT_INDEX = 1_000_000
 _OUTBOX_DELETES_MAX = 20
-
-
-@dataclass(slots=True)
-class Work:
-    """A batch that was run: the turns, with the items each handled."""
-
-    n: int
-    epoch: int
-    turns: list[tuple[Turn, list[Item]]] = field(default_factory=list[tuple[Turn, list[Item]]])
-    pinned: list[Instance] = field(default_factory=list[Instance])
-
-    def add(self, turn: Turn, items: list[Item]) -> None:
-        """Add one instance's turn."""
-        self.turns.append((turn, items))
-
-    def items(self) -> list[Item]:
-        """All items of the batch."""
-        return [item for _, items in self.turns for item in items]
 
 
 class Committer:
@@ -184,7 +166,7 @@ class Committer:
         turns: list[Turn] = []
         for turn, own in work.turns:
             if turn.is_empty:
-                self.complete(self._closing(own))
+                self.complete(closing_of(own))
                 self._settle(own)
             else:
                 turns.append(turn)
@@ -222,11 +204,11 @@ class Committer:
 
     async def _transact(self, group: Group, items: Sequence[Item], *, is_last: bool) -> Receipt | None:
         chain = self._owner.chain
-        closing = self._closing(items)
+        closing = closing_of(items)
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        done = _attempts_at(items, closing) if self.attempts else ()
+        done = attempts_at(items, closing) if self.attempts else ()
         attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
@@ -284,9 +266,9 @@ class Committer:
 
     async def _applied(self, group: Group, items: Sequence[Item], receipt: Receipt | None) -> None:
         owner = self._owner
-        closing = self._closing(items)
+        closing = closing_of(items)
         self._settle(items)
-        for key in _attempts_at(items, closing) if self.attempts else ():
+        for key in attempts_at(items, closing) if self.attempts else ():
             self.attempts.pop(key, None)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
@@ -335,15 +317,6 @@ class Committer:
         self._stale = True
 
     # ------------------------------------------------------------------ deliveries
-
-    def _closing(self, items: Iterable[Item]) -> list[Delivery]:
-        """Return the deliveries of which these items are all that is left."""
-        counts: dict[int, tuple[Open, int]] = {}
-        for item in items:
-            if item.origin is not None:
-                _, count = counts.get(id(item.origin), (item.origin, 0))
-                counts[id(item.origin)] = (item.origin, count + 1)
-        return [origin.delivery for origin, count in counts.values() if origin.left == count]
 
     def _settle(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -457,8 +430,3 @@ class Committer:
                 keep_going=self._owner.is_alive,
             )
             self._owner.loader.unstored.pop(name, None)
-
-
-def _attempts_at(items: Iterable[Item], closing: Iterable[Delivery]) -> set[str]:
-    """Return what attempts at these items were noted under, as far as they are over."""
-    return {item.attempt_key for item in items if item.origin is None} | {one.id for one in closing}

@@ -58,7 +58,7 @@ class WireHub:
     def harms(self) -> list[Harm]:
         """Return what can be done to it besides to its processes."""
         return [
-            Harm("connections cut", 8, self._cut),
+            Harm("connections cut", 12, self._cut),
             Harm("bus half-open", 2, lambda: self._bus(self._swallow), (0.2, LOCK_S * 1.5)),
             Harm("bus held", 2, lambda: self._bus(lambda proxy: proxy.hold()), (0.1, LOCK_S * 1.5)),
             Harm("bus refused", 1, lambda: self._bus(lambda proxy: proxy.refuse()), (0.1, 3.0)),

@@ -58,8 +58,8 @@ class Nemesis:
 
     def __post_init__(self) -> None:
         self.harms += [
-            Harm("worker killed", 10, lambda: self._kill(self.workers), (0.0, 1.0)),
-            Harm("client killed", 3, lambda: self._kill(self.clients), (0.0, 1.0)),
+            Harm("worker killed", 20, lambda: self._kill(self.workers), (0.0, 1.0)),
+            Harm("client killed", 5, lambda: self._kill(self.clients), (0.0, 1.0)),
             Harm("worker stopped", 4, lambda: self._freeze(self.workers), (0.1, self.stop_s_max)),
             Harm("client stopped", 1, lambda: self._freeze(self.clients), (0.1, self.stop_s_max)),
             Harm("worker drained", 2, self._drain),
