@@ -48,7 +48,7 @@ class Recovery:
         """Set once per sweep: the session is to be let go of at the next idle moment."""
 
     async def resume(self, before: LockRow) -> None:
-        """Send again what the last owner may not have sent, before anything new."""
+        """Send again what the last owner may not have sent, before anything new, and look for what is due."""
         owner = self._owner
         self._is_wary = before.vain >= self._settings.careful_delivery_count
         if self._is_wary:
@@ -69,6 +69,7 @@ class Recovery:
                 if before.sent < row.n <= before.n:
                     owner.sender.add(before.n, row.messages)
             owner.sender.end(before.n)
+        await self.sweep()
 
     async def _unsent_of(self, instance_id: str, sent: int) -> list[Outbound]:
         owner = self._owner
@@ -116,14 +117,8 @@ class Recovery:
     # ------------------------------------------------------------------ sweep
 
     async def keep_sweeping(self) -> None:
-        """Sweep and collect orphans at intervals, and retry instances whose code was not here.
-
-        The first sweep lets the messages that wait come first. An instance that ends its process at every turn would
-        otherwise be nudged before its message is looked at, which has been counted and says so (F30).
-        """
+        """Sweep and collect orphans at intervals, and retry instances whose code was not here."""
         settings, clock = self._settings, self._ports.clock
-        await clock.sleep(settings.poll_s_max)
-        await self.sweep()
         every = min(settings.sweep_s, settings.unregistered_retry_s, settings.orphan_collect_s)
         waited = uncollected = 0.0
         while self._owner.is_alive():
