@@ -166,7 +166,9 @@ class Committer:
         turns: list[Turn] = []
         for turn, own in work.turns:
             if turn.is_empty:
-                self.complete(closing_of(own))
+                closing = closing_of(own)
+                self._forget_attempts(own, closing)
+                self.complete(closing)
                 self._settle(own)
             else:
                 turns.append(turn)
@@ -268,8 +270,7 @@ class Committer:
         owner = self._owner
         closing = closing_of(items)
         self._settle(items)
-        for key in attempts_at(items, closing) if self.attempts else ():
-            self.attempts.pop(key, None)
+        self._forget_attempts(items, closing)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
@@ -374,6 +375,10 @@ class Committer:
         await self.drain()
         await self._write_lock(attempts=tuple(self.attempts.items()))
         return count
+
+    def _forget_attempts(self, items: Iterable[Item], closing: Iterable[Delivery]) -> None:
+        for key in attempts_at(items, closing) if self.attempts else ():
+            self.attempts.pop(key, None)
 
     async def note_order(self) -> None:
         """Note in the lock row that this tenure ends in order, if it has committed nothing that says so."""

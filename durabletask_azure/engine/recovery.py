@@ -203,8 +203,8 @@ class Recovery:
                 self._owner.inbox.give_back(items[position:])
                 return items[:position]
             self._owner.inbox.give_back(items[1:])
-            # What waited at the take-over is dealt with once nothing is left.
-            self._is_wary = self._is_wary and len(self._owner.inbox) > 0
+            # What waited at the take-over is dealt with once messages have come and none is left.
+            self._is_wary = self._is_wary and (item.origin is None or len(self._owner.inbox) > 0)
             await self._note(item)
             return items[:1]
         return items
