@@ -17,13 +17,14 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev azurite test conformance coverage fuzz test-fast check package bench format lock clean
+.PHONY: help demo dev azurite test conformance coverage fuzz test-fast check package bench bench-wire format lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) RUNS=$(RUNS) HUB=$(HUB)"
 
-demo: $(VENV)/.installed-runtime  ## Run the demo (HUB=... picks the hub)
+# Azurite runs on a Node from PyPI, which only development needs.
+demo: $(VENV)/.installed-$(if $(filter azurite,$(HUB)),dev,runtime)  ## Run the demo (HUB=azurite: on Azurite and the emulator)
 	$(BIN)/python -m samples.demo.main $(if $(HUB),--hub $(HUB))
 
 dev: $(VENV)/.installed-dev  ## Set up the environment for working on the code
@@ -48,11 +49,12 @@ fuzz: dev  ## Fuzz the emulator, led by coverage (RUNS=... of each target; x86-6
 test-fast: dev  ## Run the tests that need no wire, in less than five minutes
 	$(PYTEST) -m "not azure and not slow"
 
-check: dev  ## Check format, lint, types, layers and the package
+check: dev  ## Check format, lint, types, layers, known vulnerabilities and the package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/audit.py
 	$(MAKE) --no-print-directory package
 
 package: dev  ## Build sdist and wheel; install the wheel into an empty environment and import it
@@ -62,6 +64,9 @@ package: dev  ## Build sdist and wheel; install the wheel into an empty environm
 
 bench: dev  ## Compare the embedded hub with its peers; other benchmarks: python -m benchmarks --help
 	$(BIN)/python -m benchmarks compare
+
+bench-wire: dev  ## Compare the hub on Azurite and the Service Bus emulator with the bare SDKs
+	$(BIN)/python -m benchmarks wire
 
 format: dev  ## Format the code and repair what lint can repair
 	$(BIN)/ruff check --fix-only --quiet .

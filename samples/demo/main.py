@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from durabletask_azure import DurableTaskError, TaskHub, TaskHubClient
+from samples.demo.hubs import HUBS, DemoHub
 from samples.demo.jobs import Jobs
 from samples.demo.lines import Lines
 from samples.demo.processes import DemoError, WorkerProcess
@@ -30,7 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
         " of a chain, and checks every result.",
     )
     parser.add_argument(
-        "--hub", choices=["local"], default="local", help="which hub to use (only: %(default)s)"
+        "--hub",
+        choices=sorted(HUBS),
+        default="local",
+        help="an SQLite file (local), or Azurite and the Service Bus emulator, started for it (default: %(default)s)",
     )
     parser.add_argument(
         "--dir", type=Path, help="an empty or new folder for the hub's files, kept at the end"
@@ -43,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"{folder} is not empty: the demo wants a fresh hub")
     chosen = folder if folder is not None else Path(tempfile.mkdtemp(prefix="durabletask-demo-"))
     try:
-        return _run(chosen)
+        with HUBS[options.hub](chosen) as place:
+            return _run(chosen, place)
     except KeyboardInterrupt:
         _say("interrupted; the workers are stopped")
         return 130
@@ -58,15 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
             _say(f"kept {chosen}: hub file, activity lines and the workers' logs")
 
 
-def _run(folder: Path) -> int:
+def _run(folder: Path, place: DemoHub) -> int:
     begun = time.monotonic()
-    hub_file, lines_file = folder / "hub.db", folder / "activities.txt"
+    lines_file = folder / "activities.txt"
     with contextlib.ExitStack() as ends:
-        hub = ends.enter_context(TaskHub.local(hub_file))
-        _say(f"hub: {hub_file} (SQLite)")
+        hub = ends.enter_context(TaskHub.from_env(place.environment))
+        hub.open()
+        _say(f"hub: {place.what}")
         workers: list[WorkerProcess] = []
         for name in ("A", "B"):
-            worker = WorkerProcess(name, folder, hub_file=hub_file, lines_file=lines_file)
+            worker = WorkerProcess(name, folder, environment=place.environment, lines_file=lines_file)
             ends.callback(worker.end)
             workers.append(worker)
         for worker in workers:
@@ -80,7 +86,10 @@ def _run(folder: Path) -> int:
         jobs.run_order()
         jobs.run_crash(victim=workers[0], heir=workers[1])
         _say("done; the worker drains and ends")
-    return _conclude(jobs.findings, time.monotonic() - begun)
+    exit_code = _conclude(jobs.findings, time.monotonic() - begun)
+    for line in place.contents():
+        _say(f"left: {line}")
+    return exit_code
 
 
 def _conclude(findings: list[Finding], seconds: float) -> int:

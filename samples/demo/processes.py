@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -23,15 +25,21 @@ class DemoError(Exception):
 class WorkerProcess:
     """One process of ``worker_main.py``; what it logs goes to ``<name>.log`` in the demo's folder."""
 
-    def __init__(self, name: str, folder: Path, *, hub_file: Path, lines_file: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, environment: Mapping[str, str], lines_file: Path) -> None:
         self.name = name
         self._log_file = folder / f"{name}.log"
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         command = [sys.executable, "-m", "samples.demo.worker_main"]
-        command += ["--hub-file", str(hub_file), "--lines-file", str(lines_file)]
+        command += ["--lines-file", str(lines_file)]
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                command,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
             )
         assert self._process.stdout is not None
         assert self._process.stdin is not None

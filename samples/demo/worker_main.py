@@ -20,15 +20,14 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Serve one task hub until the standard input ends."""
+    """Serve the task hub that the environment names until the standard input ends."""
     parser = argparse.ArgumentParser(description="A worker process of the demo.")
-    parser.add_argument("--hub-file", required=True, type=Path)
     parser.add_argument("--lines-file", required=True, type=Path)
     arguments = parser.parse_args()
     # Ctrl-C reaches every process of the terminal: the demo's main process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with TaskHub.local(arguments.hub_file) as hub, TaskHubWorker(hub) as worker:
+    with TaskHub.from_env() as hub, TaskHubWorker(hub) as worker:
         register(worker, Lines(arguments.lines_file))
         _say("ready")
         for line in sys.stdin:

@@ -42,7 +42,7 @@ def main() -> None:
     lines = [
         f"this is line {n}, and it has a comma" if n % 10 == 0 else f"this is line {n}" for n in range(100)
     ]
-    with TaskHub.local() as hub, TaskHubWorker(hub) as worker:
+    with TaskHub.from_env(default="memory") as hub, TaskHubWorker(hub) as worker:
         worker.add_orchestrator(total)
         worker.add_activity(count_words)
         worker.start()

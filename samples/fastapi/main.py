@@ -31,8 +31,8 @@ async def sell(ctx: OrchestrationContext, order: dict[str, Any]) -> str:
 
 
 def open_hub() -> TaskHub:
-    """Open the hub in the process that serves; SHOP_HUB names its file."""
-    return TaskHub.local(os.environ.get("SHOP_HUB"))
+    """Open the hub in the process that serves; SHOP_HUB names its file, unless the environment names an Azure hub."""
+    return TaskHub.from_env(default=os.environ.get("SHOP_HUB"))
 
 
 def make_worker(hub: TaskHub) -> TaskHubWorker:

@@ -16,8 +16,8 @@ async def greetings(ctx: OrchestrationContext, names: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Run one worker and one orchestration on a hub in memory."""
-    with TaskHub.local() as hub, TaskHubWorker(hub) as worker:
+    """Run one worker and one orchestration, on a hub in memory unless the environment names another."""
+    with TaskHub.from_env(default="memory") as hub, TaskHubWorker(hub) as worker:
         worker.add_orchestrator(greetings)
         worker.add_activity(greet)
         worker.start()

@@ -45,7 +45,7 @@ async def reimburse(ctx: OrchestrationContext, expense: Expense) -> str:
 
 def main() -> None:
     """Start two expenses, answer one of them, and wait for both."""
-    with TaskHub.local() as hub, TaskHubWorker(hub) as worker:
+    with TaskHub.from_env(default="memory") as hub, TaskHubWorker(hub) as worker:
         worker.add_orchestrator(reimburse)
         worker.add_activity(notify)
         worker.start()

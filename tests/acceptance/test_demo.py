@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "samples.demo.main"]
-PATIENCE_S = 90
+PATIENCE_S = 200
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +64,17 @@ def test_a_folder_given_to_the_demo_is_kept(finished: tuple[subprocess.Completed
     assert {"hub.db", "activities.txt", "A.log", "B.log"} <= {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.azure
+@pytest.mark.timeout(240)
+def test_every_job_of_the_demo_is_right_on_azurite_and_the_emulator(tmp_path: Path) -> None:
+    done = demo("--hub", "azurite", "--dir", str(tmp_path / "hub"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 of 6 jobs right" in done.stdout
+    assert re.search(r"^left: queue demo-activities: 0 active", done.stdout, re.MULTILINE)
+    assert re.search(r"^left: table demo: \d+ rows \(8 instances, 4 locks", done.stdout, re.MULTILINE)
+    assert re.search(r"^left: container demo-payloads: \d+ blobs", done.stdout, re.MULTILINE)
+
+
 def test_the_demo_does_not_use_a_folder_that_holds_something(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     done = demo("--dir", str(tmp_path))
@@ -75,6 +86,7 @@ def test_the_demo_says_which_hubs_there_are() -> None:
     done = demo("--hub", "moon")
     assert done.returncode == 2
     assert "local" in done.stderr
+    assert "azurite" in done.stderr
 
 
 @contextmanager
