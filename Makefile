@@ -49,11 +49,12 @@ fuzz: dev  ## Fuzz the emulator, led by coverage (RUNS=... of each target; x86-6
 test-fast: dev  ## Run the tests that need no wire, in less than five minutes
 	$(PYTEST) -m "not azure and not slow"
 
-check: dev  ## Check format, lint, types, layers and the package
+check: dev  ## Check format, lint, types, layers, known vulnerabilities and the package
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python .ci/audit.py
 	$(MAKE) --no-print-directory package
 
 package: dev  ## Build sdist and wheel; install the wheel into an empty environment and import it

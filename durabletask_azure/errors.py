@@ -18,10 +18,12 @@
     │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
     │   ├── ThrottledError                      the service asks to come back later
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
-    │   │   └── HubAccessError                  a service refuses the key, token or rights
+    │   │   ├── HubAccessError                  a service refuses the key, token or rights
+    │   │   └── HistoryMissingError             a part of an instance's history is not where its row says
     │   ├── PayloadCodecError                   a codec failed, or the hub was not given the one a value needs
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
+    │   ├── InstanceUnreadableError             this version cannot read what is stored of an instance
     │   ├── TaskHubNotFoundError                there is no such hub, or a part of it is missing
     │   ├── TaskHubExistsError                  there is such a hub already
     │   ├── QueueFullError                      a queue is at its size limit
@@ -58,9 +60,11 @@ __all__ = [
     "DeadLetterNotFoundError",
     "DeadLetterUnreadableError",
     "DurableTaskError",
+    "HistoryMissingError",
     "HubAccessError",
     "HubMismatchError",
     "HubUnavailableError",
+    "InstanceUnreadableError",
     "InvalidQueueSizeError",
     "NonDeterminismError",
     "NonRetriableError",
@@ -209,6 +213,10 @@ class HubAccessError(HubUnavailableError):
     """
 
 
+class HistoryMissingError(HubUnavailableError):
+    """A part of an instance's history is not there: its row is of a moment ago, or the part is lost."""
+
+
 class PayloadCodecError(TaskHubError):
     """A payload codec failed, or a value was encoded with one that this hub was not opened with."""
 
@@ -219,6 +227,10 @@ class PayloadTooLargeError(TaskHubError, ValueError):
 
 class PayloadMissingError(TaskHubError):
     """A spilled value is gone from the payload store, or not what was written."""
+
+
+class InstanceUnreadableError(TaskHubError):
+    """The stored row or history of an instance is damaged, or of a version that this one does not know."""
 
 
 class TaskHubNotFoundError(TaskHubError, LookupError):

@@ -164,8 +164,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     # Storage account
     storage_connect_s: float = 10.0
     """How long a connection to the storage account may take."""
-    storage_read_s: float = 60.0
-    """How long an answer of the storage account may take, or the next part of one."""
+    storage_read_s: float = 35.0
+    """How long an answer of the storage account may take, or the next part of one (the service gives up after 30 s)."""
     storage_connections_max: int = 100
     """Connections of one process to each of the storage account's two services."""
 

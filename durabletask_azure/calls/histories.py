@@ -18,7 +18,7 @@ from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
 from durabletask_azure.engine.instances import ResolvedHistory
-from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.errors import ConfigurationError, InstanceUnreadableError
 from durabletask_azure.history import (
     ContinueAsNewEvent,
     EventRaisedEvent,
@@ -64,7 +64,10 @@ def readable(history: ResolvedHistory, codecs: PayloadCodecs = NO_CODECS) -> lis
             if turn_at is not None:
                 events.append(OrchestratorCompletedEvent(-1, turn_at))
             turn_at = event.timestamp
-        events.append(_event(event, history.loaded))
+        try:
+            events.append(_event(event, history.loaded))
+        except msgspec.DecodeError as error:
+            raise InstanceUnreadableError(f"the history cannot be read: {error}") from error
     if turn_at is not None:
         events.append(OrchestratorCompletedEvent(-1, turn_at))
     for event in events:

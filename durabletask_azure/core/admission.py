@@ -52,7 +52,14 @@ from durabletask_azure.core.payloads import Payload
 from durabletask_azure.core.purge import is_child_of, purge
 from durabletask_azure.core.registry import OrchestratorDefinition, Refusal
 from durabletask_azure.core.rows import InstanceRow, PastExecution
-from durabletask_azure.core.starts import begin, child_start, create, replace_request, start_execution
+from durabletask_azure.core.starts import (
+    begin,
+    child_start,
+    replace_request,
+    start_absent,
+    start_execution,
+    starts_another,
+)
 from durabletask_azure.core.state import ExecutionState
 
 if TYPE_CHECKING:
@@ -205,6 +212,9 @@ class Admission:
     def _admit(self, item: Inbound) -> None:
         message = item.message
         row = self.instance.row
+        if starts_another(message):
+            self.drop(item, "it starts an instance of another id")
+            return
         if row is None:
             self._absent(item)
             return
@@ -247,11 +257,11 @@ class Admission:
         tombstone = self.instance.tombstone
         match message.body:
             case ExecutionStartedEvent() as started:
-                self._start_absent(item, started)
+                start_absent(self, item, started)
             case ReplaceInstance(start=started, event=event, created_at=None):
-                self._start_absent(item, started, event)
+                start_absent(self, item, started, event)
             case ContinuedChild(start=started):
-                self._start_absent(item, started)
+                start_absent(self, item, started)
             case body if isinstance(body, _ORDERS):
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
@@ -260,19 +270,6 @@ class Admission:
                 self.put_back(item, delay_s=self.ctx.settings.park_delays_s[message.parked], park=True)
             case _:
                 self.drop(item, "there is no such instance, and it was tried again often enough")
-
-    def _start_absent(
-        self, item: Inbound, started: ExecutionStartedEvent, event: EventRaisedEvent | None = None
-    ) -> None:
-        tombstone = self.instance.tombstone
-        if tombstone is not None and (
-            (tombstone.parent is not None and tombstone.parent == started.parent)
-            or started.execution_id in tombstone.seen
-            or any(past.execution_id == started.execution_id for past in tombstone.leftovers)
-        ):
-            self.drop(item, "the instance was purged")
-        else:
-            create(self, item, started, event=event)
 
     # ------------------------------------------------------------------ code that is not here
 

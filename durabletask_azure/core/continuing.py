@@ -48,11 +48,11 @@ def continue_request(admission: Admission, item: Inbound, body: RewindInstance |
     if admission.ended is not None:
         admission.put_back(item, delay_s=_ENDED_DELAY_S)
         return
-    events = _history(admission)
     if isinstance(body, RewindInstance):
         if admission.status is not RuntimeStatus.FAILED:
             admission.drop(item, f"the instance is {admission.status.value}: only failed ones can be rewound")
             return
+        events = _history(admission)
         _go_on(
             admission,
             events,
@@ -61,6 +61,7 @@ def continue_request(admission: Admission, item: Inbound, body: RewindInstance |
             Handover(rewind=True, reason=_inline(body.reason)),
         )
         return
+    events = _history(admission)
     try:
         cut = reset_point(events, body.turn)
     except IndexError as error:
@@ -72,8 +73,10 @@ def continue_request(admission: Admission, item: Inbound, body: RewindInstance |
 def continued_child(admission: Admission, item: Inbound, body: ContinuedChild) -> None:
     """Handle the sub-orchestration of a continued parent where there is a row."""
     row, start = admission.instance.row, body.start
-    assert row is not None and start.parent is not None
-    if row.parent == start.parent or is_known(admission, start.execution_id):
+    assert row is not None
+    if start.parent is None:
+        admission.drop(item, "it names no parent")
+    elif row.parent == start.parent or is_known(admission, start.execution_id):
         admission.drop(item, "a duplicate of its start")
     elif not _is_of(row.parent, start.parent.instance_id, body.formers):
         # The order of an execution that the parent has left behind may come late, and what it is about is done. A child

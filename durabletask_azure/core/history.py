@@ -11,7 +11,6 @@ Storage: one JSON object per event and per line, tagged by ``kind``, defaults le
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import get_args
 
@@ -19,6 +18,7 @@ import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.payloads import BlobRef, Payload
+from durabletask_azure.core.stored_form import NOT_READABLE, Moment
 
 __all__ = [
     "ContinuedEvent",
@@ -102,12 +102,12 @@ class SeenId(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """
 
     id: str
-    at: datetime
+    at: Moment
     sender: Sender | None = None
 
 
 class _Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, tag_field="kind"):
-    timestamp: datetime
+    timestamp: Moment
     event_id: int = -1
     commit: int = 0
 
@@ -129,7 +129,7 @@ class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionSta
     version: str | None = None
     input: Payload = None
     parent: Parent | None = None
-    scheduled_start: datetime | None = None
+    scheduled_start: Moment | None = None
     tags: Tags = None
     generation: int = 0
     parent_trace_context: str | None = None
@@ -265,15 +265,15 @@ class SubOrchestrationInstanceFailedEvent(
 class TimerCreatedEvent(_Event, frozen=True, kw_only=True, tag="TimerCreated"):
     """The orchestrator created a timer; with ``final_fire_at`` it is a part of a longer one, due then."""
 
-    fire_at: datetime
-    final_fire_at: datetime | None = None
+    fire_at: Moment
+    final_fire_at: Moment | None = None
 
 
 class TimerFiredEvent(_Event, frozen=True, kw_only=True, tag="TimerFired"):
     """A timer's time has come, by the broker's clock."""
 
     timer_id: int
-    fire_at: datetime
+    fire_at: Moment
 
 
 class EventSentEvent(_Event, frozen=True, kw_only=True, tag="EventSent"):
@@ -329,7 +329,10 @@ def decode_events(lines: bytes) -> list[HistoryEvent]:
     Raises:
         msgspec.DecodeError: not the stored form of events (also of a kind this version does not know).
     """
-    return [_decoder.decode(line) for line in lines.split(b"\n") if line]
+    try:
+        return [_decoder.decode(line) for line in lines.split(b"\n") if line]
+    except NOT_READABLE as error:
+        raise msgspec.DecodeError(f"{type(error).__name__}: {error}") from error
 
 
 def payload_refs(events: Iterable[HistoryEvent]) -> Sequence[BlobRef]:

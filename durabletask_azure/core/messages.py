@@ -7,8 +7,6 @@ same id. The functions that turn a history event into its messages live in ``out
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
@@ -28,6 +26,7 @@ from durabletask_azure.core.history import (
     TimerFiredEvent,
 )
 from durabletask_azure.core.payloads import Payload
+from durabletask_azure.core.stored_form import Moment, reader_of
 
 __all__ = [
     "ActivityTask",
@@ -68,7 +67,7 @@ class ReplaceInstance(
     start: ExecutionStartedEvent
     replace: tuple[str, ...]
     event: EventRaisedEvent | None = None
-    created_at: datetime | None = None
+    created_at: Moment | None = None
 
 
 class PurgeInstance(
@@ -186,7 +185,7 @@ class ToPartition(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field
 
     partition: int
     message: Message
-    deliver_at: datetime | None = None
+    deliver_at: Moment | None = None
 
 
 class ToActivities(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="to", tag="activities"):
@@ -204,13 +203,13 @@ class Inbound(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     it was delivered before, this time included."""
 
     message: Message
-    enqueued_at: datetime
+    enqueued_at: Moment
     delivery_count: int = 1
 
 
 _encoder = msgspec.json.Encoder()
-_messages_decoder = msgspec.json.Decoder(tuple[Message, ...])
-_task_decoder = msgspec.json.Decoder(ActivityTask)
+_read_messages = reader_of(tuple[Message, ...])
+_read_task = reader_of(ActivityTask)
 
 
 def encode_messages(messages: tuple[Message, ...]) -> bytes:
@@ -224,7 +223,7 @@ def decode_messages(body: bytes) -> tuple[Message, ...]:
     Raises:
         msgspec.DecodeError: not a pack, or of a kind this version does not know.
     """
-    return _messages_decoder.decode(body)
+    return _read_messages(body)
 
 
 def encode_task(task: ActivityTask) -> bytes:
@@ -238,4 +237,4 @@ def decode_task(body: bytes) -> ActivityTask:
     Raises:
         msgspec.DecodeError: not an activity task.
     """
-    return _task_decoder.decode(body)
+    return _read_task(body)

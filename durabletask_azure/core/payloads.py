@@ -22,6 +22,7 @@ __all__ = [
     "Payload",
     "PayloadWriter",
     "check_name",
+    "check_own",
     "check_value",
     "is_name",
     "payload_name",
@@ -72,6 +73,18 @@ def check_name(name: str) -> None:
     """Raise ``ConfigurationError`` for what has not the form of a payload's name."""
     if not is_name(name):
         raise ConfigurationError(f"{name!r} is no name of a payload")
+
+
+def check_own(ref: BlobRef, partition: int, instance_id: str) -> None:
+    """Check that a reference is to a value of the instance that reads it: all of them are stored under its prefix.
+
+    Raises:
+        PayloadMissingError: it is not. Nobody writes such references: a row or message is damaged or forged.
+    """
+    if not (
+        is_name(ref.name) and ref.name.startswith(payload_prefix(partition, instance_id)) and ref.size >= 0
+    ):
+        raise PayloadMissingError(f"{ref.name!r} is no value of instance {instance_id!r}")
 
 
 def check_value(name: str, size: int, data: bytes) -> bytes:

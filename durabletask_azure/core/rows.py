@@ -5,14 +5,14 @@ All rows of a partition share one PartitionKey. ``row_key`` gives the key of eac
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import assert_never
+from typing import Annotated, assert_never
 
 import msgspec
 
 from durabletask_azure.core.history import Failure, Parent, RuntimeStatus, SeenId, Tags
 from durabletask_azure.core.messages import Message, Outbound
 from durabletask_azure.core.payloads import Payload
+from durabletask_azure.core.stored_form import Moment
 
 __all__ = [
     "DeleteInstance",
@@ -33,6 +33,9 @@ __all__ = [
     "write_rows",
     "write_size",
 ]
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class LockRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -63,7 +66,7 @@ class PastExecution(msgspec.Struct, frozen=True, gc=False):
     """
 
     execution_id: str
-    segments: int
+    segments: _Count
     commit: int
     readable: bool = True
     sources: tuple[str, ...] = ()
@@ -83,12 +86,12 @@ class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     execution_id: str
     name: str
     status: RuntimeStatus
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
     version: str | None = None
-    completed_at: datetime | None = None
-    scheduled_start: datetime | None = None
-    due_at: datetime | None = None
+    completed_at: Moment | None = None
+    scheduled_start: Moment | None = None
+    due_at: Moment | None = None
     custom_status: Payload = None
     input: Payload = None
     output: Payload = None
@@ -99,7 +102,7 @@ class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     reason: str | None = None
     commit: int = 0
     tail: bytes = b""
-    segments: int = 0
+    segments: _Count = 0
     events: int = 0
     past: tuple[PastExecution, ...] = ()
     kept: tuple[Message, ...] = ()
@@ -118,7 +121,7 @@ class Tombstone(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
     instance_id: str
     execution_id: str
-    expires_at: datetime
+    expires_at: Moment
     parent: Parent | None = None
     leftovers: tuple[PastExecution, ...] = ()
     seen: tuple[str, ...] = ()

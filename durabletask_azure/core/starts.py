@@ -7,7 +7,7 @@ instance is refused, which fails its parent's task.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -22,7 +22,7 @@ from durabletask_azure.core.history import (
     SubOrchestrationInstanceFailedEvent,
 )
 from durabletask_azure.core.instance import pending_row
-from durabletask_azure.core.messages import Inbound, Message, ReplaceInstance
+from durabletask_azure.core.messages import ContinuedChild, Inbound, Message, ReplaceInstance
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.rows import PastExecution
@@ -30,7 +30,17 @@ from durabletask_azure.core.rows import PastExecution
 if TYPE_CHECKING:
     from durabletask_azure.core.admission import Admission
 
-__all__ = ["begin", "child_start", "create", "is_known", "replace_request", "start_execution", "start_over"]
+__all__ = [
+    "begin",
+    "child_start",
+    "create",
+    "is_known",
+    "replace_request",
+    "start_absent",
+    "start_execution",
+    "start_over",
+    "starts_another",
+]
 
 _TERMINATED_DELAY_S = 1.0
 
@@ -55,6 +65,21 @@ def create(
     admission.changed = True
     admission.find_code()
     begin(admission)
+
+
+def start_absent(
+    admission: Admission, item: Inbound, started: ExecutionStartedEvent, event: EventRaisedEvent | None = None
+) -> None:
+    """Start an instance that is not there, unless it was, and the start is of the run that was purged."""
+    tombstone = admission.instance.tombstone
+    if tombstone is not None and (
+        (tombstone.parent is not None and tombstone.parent == started.parent)
+        or started.execution_id in tombstone.seen
+        or any(past.execution_id == started.execution_id for past in tombstone.leftovers)
+    ):
+        admission.drop(item, "the instance was purged")
+    else:
+        create(admission, item, started, event=event)
 
 
 def child_start(admission: Admission, item: Inbound, started: ExecutionStartedEvent) -> None:
@@ -162,6 +187,17 @@ def start_execution(admission: Admission) -> None:
             seen=row.seen,
         )
     )
+
+
+def starts_another(message: Message) -> bool:
+    """Return whether a message would start an instance of another id than it is addressed to: nobody sends such."""
+    body = message.body
+    kind = type(body)
+    if kind is ExecutionStartedEvent:
+        return cast(ExecutionStartedEvent, body).instance_id != message.instance_id
+    if kind is ReplaceInstance or kind is ContinuedChild:
+        return cast(ReplaceInstance, body).start.instance_id != message.instance_id
+    return False
 
 
 def is_known(admission: Admission, execution_id: str) -> bool:

@@ -46,6 +46,7 @@ class ServerSettings:
         persist: a SQLite file that keeps everything; empty keeps nothing.
         credentials: what is taken of clients.
         limits: what is allowed.
+        clock: its time, in seconds since 1970; one that is wrong makes the clocks of its clients wrong.
     """
 
     host: str = "127.0.0.1"
@@ -56,6 +57,7 @@ class ServerSettings:
     persist: str = ""
     credentials: Credentials = field(default_factory=Credentials)
     limits: Limits = field(default_factory=Limits)
+    clock: Callable[[], float] = time.time
 
 
 class Emulator:
@@ -76,9 +78,9 @@ class Emulator:
         self._servers: list[asyncio.Server] = []
         self._upkeep: asyncio.TimerHandle | None = None
         self._store = Store(settings.persist) if settings.persist else None
-        self.namespace = Namespace(time.time, self._alarm, lambda: os.urandom(8), self._store)
+        self.namespace = Namespace(settings.clock, self._alarm, lambda: os.urandom(8), self._store)
         self.broker = Broker(
-            self.namespace, settings.credentials, settings.limits, time.time, self._later, self.faults
+            self.namespace, settings.credentials, settings.limits, settings.clock, self._later, self.faults
         )
         if self._store is not None:
             self._store.load(self.namespace)
@@ -86,7 +88,7 @@ class Emulator:
             self.namespace,
             settings.credentials,
             self.faults,
-            time.time,
+            settings.clock,
             self.changed,
             self._status,
             self.cut_all,
@@ -156,7 +158,7 @@ class Emulator:
             if known[0] <= due:
                 return
             known[1].cancel()
-        delay = max(due - time.time(), 0.0)
+        delay = max(due - self.settings.clock(), 0.0)
         self._alarms[queue] = (due, self._loop.call_later(min(delay, 86_400.0), self._tick, queue))
 
     def _tick(self, queue: Queue) -> None:
@@ -169,7 +171,7 @@ class Emulator:
         self._loop.call_later(seconds, callback)
 
     def _look_after(self) -> None:
-        now = time.time()
+        now = self.settings.clock()
         for protocol in list(self._protocols):
             protocol.peer.upkeep(now)
         self._upkeep = self._loop.call_later(UPKEEP_S, self._look_after)
@@ -258,7 +260,7 @@ class _PeerProtocol(asyncio.Protocol):
             return
         data = self.peer.connection.output()
         if data:
-            self.peer.last_sent = time.time()
+            self.peer.last_sent = self._emulator.settings.clock()
             transport.write(data)
         if self.peer.closed:
             transport.close()

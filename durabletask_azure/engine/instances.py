@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -19,12 +20,13 @@ import msgspec
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import HistoryEvent, decode_events, payload_refs, replay_refs
 from durabletask_azure.core.partitioning import partition_of
-from durabletask_azure.core.payloads import BlobRef, Payload, resolve
+from durabletask_azure.core.payloads import BlobRef, Payload, check_own, resolve
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.attempts import retried
 from durabletask_azure.errors import (
     ConfigurationError,
     HubUnavailableError,
+    InstanceUnreadableError,
     OrchestrationNotFoundError,
     PayloadMissingError,
 )
@@ -33,6 +35,7 @@ from durabletask_azure.settings import Settings
 
 __all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory"]
 
+_log = logging.getLogger("durabletask_azure.engine.instances")
 _FETCHES_MAX = 16
 _REPORTS_MAX = 8
 _HISTORY_TRIES = 5
@@ -83,20 +86,31 @@ class InstanceReader:
         return partition_of(instance_id, self._ports.info.partitions)
 
     async def stored(self, instance_id: str) -> StoredInstance | None:
-        """Return an instance's row and ETag, ``None`` if there is no such instance."""
+        """Return an instance's row and ETag, ``None`` if there is no such instance.
+
+        Raises:
+            InstanceUnreadableError: the row cannot be decoded.
+        """
         partition = self.partition_of(instance_id)
         store = self._ports.store
-        return await retried(
-            lambda: store.read_instance(partition, instance_id),
-            self._ports.clock,
-            self._settings.send_retry_s_max,
-        )
+        try:
+            found = await retried(
+                lambda: store.read_instance(partition, instance_id),
+                self._ports.clock,
+                self._settings.send_retry_s_max,
+            )
+            if found is not None and found.row.instance_id != instance_id:
+                raise msgspec.DecodeError(f"it is of {found.row.instance_id!r}")
+        except msgspec.DecodeError as error:
+            raise _unreadable(instance_id, error) from error
+        return found
 
     async def state(self, instance_id: str, *, fetch_payloads: bool) -> InstanceReport | None:
         """Return the state of an instance, ``None`` if there is no such instance.
 
         Raises:
             PayloadMissingError: a spilled value is gone or damaged.
+            InstanceUnreadableError: what is stored cannot be decoded.
         """
         stored = await self.stored(instance_id)
         return None if stored is None else await self.report(stored.row, fetch_payloads=fetch_payloads)
@@ -108,17 +122,22 @@ class InstanceReader:
             wanted.append(row.failure)
         if fetch_payloads:
             wanted += [row.input, row.output]
-        loaded = await self._load(value for value in wanted if isinstance(value, BlobRef))
-        failure, tags = row.failure, resolve(row.tags, loaded)
-        if isinstance(failure, BlobRef):
-            failure = _failure_decoder.decode(cast(str, resolve(failure, loaded)))
+        refs = [value for value in wanted if isinstance(value, BlobRef)]
+        loaded = await self._load(row.instance_id, refs)
+        failure, text = row.failure, resolve(row.tags, loaded)
+        try:
+            if isinstance(failure, BlobRef):
+                failure = _failure_decoder.decode(cast(str, resolve(failure, loaded)))
+            tags = None if text is None else _tags_decoder.decode(text)
+        except msgspec.DecodeError as error:
+            raise _unreadable(row.instance_id, error) from error
         return InstanceReport(
             row=row,
             input=resolve(row.input, loaded) if fetch_payloads else None,
             output=resolve(row.output, loaded) if fetch_payloads else None,
             custom_status=resolve(row.custom_status, loaded),
             failure=failure,
-            tags=None if tags is None else _tags_decoder.decode(tags),
+            tags=tags,
         )
 
     async def history(self, instance_id: str, execution_id: str | None = None) -> ResolvedHistory:
@@ -131,7 +150,7 @@ class InstanceReader:
         """
         events = await self.events(instance_id, execution_id)
         needed = {ref.name for ref in replay_refs(events)}
-        return ResolvedHistory(events, await self._load(payload_refs(events), needed))
+        return ResolvedHistory(events, await self._load(instance_id, payload_refs(events), needed))
 
     async def events(self, instance_id: str, execution_id: str | None = None) -> list[HistoryEvent]:
         """Return the events :meth:`history` returns, their spilled values as references."""
@@ -156,7 +175,10 @@ class InstanceReader:
                     error  # the row was of a moment ago: a purge or a newer execution took its segments away
                 )
                 continue
-            return decode_events(segments + tail)
+            try:
+                return decode_events(segments + tail)
+            except msgspec.DecodeError as error:
+                raise _unreadable(instance_id, error) from error
         assert failure is not None
         raise failure
 
@@ -207,14 +229,22 @@ class InstanceReader:
                 return
 
     async def reports(self, rows: Sequence[InstanceRow], *, fetch_payloads: bool) -> list[InstanceReport]:
-        """Return :meth:`report` of each row, in order; some rows' values are fetched at once."""
+        """Return :meth:`report` of each row, in order; some rows' values are fetched at once.
+
+        What cannot be decoded is left out, with a line in the log.
+        """
         places = asyncio.Semaphore(_REPORTS_MAX)
 
-        async def one(row: InstanceRow) -> InstanceReport:
+        async def one(row: InstanceRow) -> InstanceReport | None:
             async with places:
-                return await self.report(row, fetch_payloads=fetch_payloads)
+                try:
+                    return await self.report(row, fetch_payloads=fetch_payloads)
+                except InstanceUnreadableError as error:
+                    _log.warning("left out of what was asked for: %s", error)
+                    return None
 
-        return list(await asyncio.gather(*map(one, rows)))
+        found = await asyncio.gather(*map(one, rows))
+        return [report for report in found if report is not None]
 
     async def _query(
         self, partition: int, where: InstanceFilter, count_max: int, token: str | None
@@ -231,6 +261,8 @@ class InstanceReader:
             self._ports.clock,
             self._settings.send_retry_s_max,
         )
+        for name in found.unreadable:
+            _log.warning("instance %r cannot be read, and is left out of what was asked for", name)
         return InstancePage(found.rows, found.token)
 
     async def _query_tagged(
@@ -247,9 +279,12 @@ class InstanceReader:
             asked = chosen[wanted - 1] + 1
 
     async def _has_tags(self, row: InstanceRow, tags: Mapping[str, str]) -> bool:
-        loaded = await self._load([row.tags]) if isinstance(row.tags, BlobRef) else {}
+        loaded = await self._load(row.instance_id, [row.tags]) if isinstance(row.tags, BlobRef) else {}
         text = resolve(row.tags, loaded)
-        return text is not None and tags.items() <= _tags_decoder.decode(text).items()
+        try:
+            return text is not None and tags.items() <= _tags_decoder.decode(text).items()
+        except msgspec.DecodeError:
+            return False  # whatever they were, nobody can tell
 
     async def _segments(self, instance_id: str, execution_id: str, count: int) -> bytes:
         if not count:
@@ -258,17 +293,20 @@ class InstanceReader:
             self.partition_of(instance_id), instance_id, execution_id, count
         )
 
-    async def _load(self, refs: Iterable[BlobRef], needed: Container[str] | None = None) -> dict[str, str]:
+    async def _load(
+        self, instance_id: str, refs: Iterable[BlobRef], needed: Container[str] | None = None
+    ) -> dict[str, str]:
         """Return the texts of spilled values by name; those not ``needed`` may be gone, and are left out then."""
         wanted = {ref.name: ref for ref in refs}
         if not wanted:
             return {}
         places = asyncio.Semaphore(_FETCHES_MAX)
-        payloads = self._ports.payloads
+        payloads, partition = self._ports.payloads, self.partition_of(instance_id)
 
         async def fetch(ref: BlobRef) -> str | None:
             async with places:
                 try:
+                    check_own(ref, partition, instance_id)
                     data = await retried(
                         lambda: payloads.get(ref.name, ref.size),
                         self._ports.clock,
@@ -319,3 +357,7 @@ def _read_token(token: str, query: str) -> tuple[int, str | None]:
             "continuation_token must be one that a page of this query came with, not of another query or hub"
         )
     return read.partition, read.inner
+
+
+def _unreadable(instance_id: str, error: msgspec.DecodeError) -> InstanceUnreadableError:
+    return InstanceUnreadableError(f"what is stored of instance {instance_id!r} cannot be read: {error}")

@@ -21,11 +21,11 @@ from durabletask_azure.core.messages import (
     RewindInstance,
     StartInstance,
 )
-from durabletask_azure.core.payloads import BlobRef
+from durabletask_azure.core.payloads import BlobRef, check_own
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.retrying import patiently
-from durabletask_azure.errors import PayloadMissingError
+from durabletask_azure.errors import HistoryMissingError, PayloadMissingError
 from durabletask_azure.ports import HubPorts, StoredInstance
 from durabletask_azure.settings import Settings
 
@@ -71,13 +71,24 @@ class Loader:
 
     async def _read(self, instance_id: str) -> Instance:
         store = self._ports.store
-        try:
-            stored = await store.read_instance(self._partition, instance_id)
-            if stored is None:
-                return Instance(instance_id, await store.read_tombstone(self._partition, instance_id))
-            return Instance.load(stored.row, stored.etag, await self._segments(stored))
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            raise UnreadableRowError(f"instance {instance_id!r} cannot be read: {error}") from error
+        failed_at: str | None = None
+        while True:
+            try:
+                stored = await store.read_instance(self._partition, instance_id)
+                if stored is None:
+                    return Instance(instance_id, await store.read_tombstone(self._partition, instance_id))
+                if stored.row.instance_id != instance_id:
+                    raise UnreadableRowError(
+                        f"the row of instance {instance_id!r} is of {stored.row.instance_id!r}"
+                    )
+                try:
+                    return Instance.load(stored.row, stored.etag, await self._segments(stored))
+                except HistoryMissingError:
+                    if stored.etag == failed_at:
+                        raise
+                    failed_at = stored.etag  # it may have been the row of a moment ago
+            except (msgspec.DecodeError, HistoryMissingError) as error:
+                raise UnreadableRowError(f"instance {instance_id!r} cannot be read: {error}") from error
 
     async def _segments(self, stored: StoredInstance) -> bytes:
         row = stored.row
@@ -97,6 +108,7 @@ class Loader:
                 if name in self.unstored:
                     loaded[name] = self.unstored[name].decode()
                     continue
+                check_own(ref, self._partition, instance.instance_id)
                 self._counters.payloads_got += 1
                 data = await self._patiently(f"reading payload {name}", lambda ref=ref: self._get(ref))
                 loaded[name] = data.decode()

@@ -18,6 +18,7 @@ from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, payload_prefix
 from durabletask_azure.core.record import next_execution_id
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.errors import InstanceUnreadableError
 from durabletask_azure.ports import HubPorts, InstanceFilter
 
 __all__ = ["collect_orphans"]
@@ -36,7 +37,15 @@ async def collect_orphans(ports: HubPorts, partition: int, older_than_s: float) 
 
     Raises:
         ThrottledError, HubUnavailableError: part of the work may be done; running it again is safe.
+        InstanceUnreadableError: a row or history of the partition is; nothing was deleted.
     """
+    try:
+        return await _collect(ports, partition, older_than_s)
+    except msgspec.DecodeError as error:
+        raise InstanceUnreadableError(f"an instance cannot be read: {error}") from error
+
+
+async def _collect(ports: HubPorts, partition: int, older_than_s: float) -> int:
     oldest = await ports.store.server_time() - timedelta(seconds=older_than_s)
     # Values first, rows after: whatever was started in between has a row by then.
     by_owner: dict[str, list[str]] = {}
@@ -68,6 +77,8 @@ async def _rows(ports: HubPorts, partition: int) -> AsyncIterator[InstanceRow]:
     token: str | None = None
     while True:
         page = await ports.store.query(partition, InstanceFilter(), count_max=_PAGE, token=token)
+        if page.unreadable:  # what it refers to is not known, nor always its id
+            raise InstanceUnreadableError(f"instance {page.unreadable[0]!r} cannot be read")
         for row in page.rows:
             yield row
         token = page.token

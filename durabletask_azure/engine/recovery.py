@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from durabletask_azure.core.commit import transactions
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import decode_events
@@ -20,7 +22,7 @@ from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.loader import UnreadableRowError
 from durabletask_azure.engine.orphans import collect_orphans
 from durabletask_azure.engine.retrying import patiently
-from durabletask_azure.errors import TaskHubError
+from durabletask_azure.errors import HistoryMissingError, TaskHubError
 from durabletask_azure.ports import Delivery, InstanceFilter, InstancePage
 
 if TYPE_CHECKING:
@@ -65,12 +67,15 @@ class Recovery:
         await self.sweep()
 
     async def _unsent_of(self, instance_id: str, sent: int) -> list[Outbound]:
-        owner = self._owner
         try:
-            instance = await owner.loader.instance(instance_id)
-        except UnreadableRowError as error:
-            _log.error("%s: what %r has not sent is lost: %s", owner.name, instance_id, error)
+            return await self._read_unsent(instance_id, sent)
+        except (UnreadableRowError, HistoryMissingError, msgspec.DecodeError) as error:
+            _log.error("%s: what %r has not sent is lost: %s", self._owner.name, instance_id, error)
             return []
+
+    async def _read_unsent(self, instance_id: str, sent: int) -> list[Outbound]:
+        owner = self._owner
+        instance = await owner.loader.instance(instance_id)
         row = instance.row
         if row is None:
             return []
@@ -139,6 +144,8 @@ class Recovery:
             page = await self._page(where, token)
             for row in page.rows:
                 self._owner.inbox.nudge(row.instance_id)
+            for name in page.unreadable:
+                _log.error("%s: instance %r may be due and cannot be read", self._owner.name, name)
             token = page.token
             if token is None:
                 break

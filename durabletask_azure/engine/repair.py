@@ -85,6 +85,9 @@ class _Repairer:
             page = await patiently(self._ports.clock, self._settings, "repair: listing", page_at_token)
             for row in page.rows:
                 yield row
+            for name in page.unreadable:
+                self.repaired.unreadable += 1
+                _log.error("instance %r cannot be read and is not repaired", name)
             token = page.token
             if token is None:
                 return

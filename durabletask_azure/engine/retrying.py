@@ -12,7 +12,13 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from durabletask_azure.errors import HubUnavailableError, PartitionLostError, QueueFullError, ThrottledError
+from durabletask_azure.errors import (
+    HistoryMissingError,
+    HubUnavailableError,
+    PartitionLostError,
+    QueueFullError,
+    ThrottledError,
+)
 from durabletask_azure.ports import Clock
 from durabletask_azure.settings import Settings
 
@@ -47,6 +53,8 @@ async def patiently(
     while True:
         try:
             return await call()
+        except HistoryMissingError:
+            raise  # waiting does not bring it back
         except RETRIED as error:
             if keep_going is not None and not keep_going():
                 raise PartitionLostError(f"gave up {what}") from error

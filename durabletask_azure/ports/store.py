@@ -86,10 +86,12 @@ class InstancePage:
     """Rows without history (``tail`` is empty), and a token for the next page (``None``: that was the last).
 
     A page may be short, or empty, and still have a token: the adapter has looked at as many rows as one call may.
+    ``unreadable`` names instances that fit, as far as that can be told, and whose rows cannot be decoded.
     """
 
     rows: Sequence[InstanceRow] = field(default_factory=tuple[InstanceRow, ...])
     token: str | None = None
+    unreadable: Sequence[str] = ()
 
 
 class PartitionStore(Protocol):
@@ -127,7 +129,8 @@ class PartitionStore(Protocol):
         """Return segments 0 to ``count - 1`` of an execution's history, joined.
 
         Raises:
-            HubUnavailableError: one is missing (a purge or a newer execution may be under way: read the row again).
+            HistoryMissingError: one is missing. If the row, read again, is as it was, it is lost; else a purge or a
+                newer execution has taken it away.
         """
         ...
 
@@ -171,7 +174,7 @@ class PartitionStore(Protocol):
         ...
 
     async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:
-        """Return tombstones that have expired."""
+        """Return tombstones that have expired; one that cannot be decoded stays, and is left out."""
         ...
 
     async def server_time(self) -> datetime:

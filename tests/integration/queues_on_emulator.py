@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from durabletask_azure.adapters.servicebus import ServiceBusQueues, open_queues
 from durabletask_azure.core.history import EventRaisedEvent
 from durabletask_azure.core.messages import ActivityTask, Message, ToActivities, ToPartition
 from durabletask_azure.emulator.fixture import RunningEmulator
+from durabletask_azure.errors import HubUnavailableError, PartitionLostError
 from durabletask_azure.ports import ActivityDelivery, Delivery, PartitionSession
 from durabletask_azure.settings import Settings
 from durabletask_azure.targets import HubNames, QueueOptions, ServiceBusTarget
@@ -25,6 +27,7 @@ __all__ = [
     "WAIT_S",
     "EmulatedHub",
     "accepted",
+    "accepted_soon",
     "hub",
     "ids",
     "leavings_collected",
@@ -33,6 +36,7 @@ __all__ = [
     "running",
     "task",
     "tasks_received",
+    "until_lost",
 ]
 
 PARTITIONS = 4
@@ -158,3 +162,27 @@ async def tasks_received(queues: ServiceBusQueues, tasks: int, **arguments: Any)
         assert batch, f"only {len(found)} of {tasks} came"
         found += batch
     return found
+
+
+async def until_lost(session: PartitionSession, limit_s: float = WAIT_S) -> PartitionLostError:
+    """Receive until the session says that it is lost."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        try:
+            await session.receive(10, 1.0)
+        except PartitionLostError as lost:
+            return lost
+    raise AssertionError("the session is still there")
+
+
+async def accepted_soon(queues: ServiceBusQueues, partition: int = 0) -> PartitionSession:
+    """Take a partition as soon as it is free and the broker can be reached."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        try:
+            session = await queues.orchestrations.accept(partition)
+        except HubUnavailableError:
+            session = None
+        if session is not None:
+            return session
+    raise AssertionError("the partition is still taken")

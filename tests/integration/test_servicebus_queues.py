@@ -247,6 +247,22 @@ async def test_activity_groups_have_queues_of_their_own(
     assert letter.task.name == "send"
 
 
+async def test_two_workers_share_an_opening_and_each_gets_what_it_asks_for(grouped: EmulatedHub) -> None:
+    queues = grouped.open()
+    mail = asyncio.create_task(queues.activities.receive(1, WAIT_S, ["send", "read"]))
+    printing = asyncio.create_task(queues.activities.receive(1, WAIT_S, ["print"]))
+    everything = asyncio.create_task(queues.activities.receive(1, WAIT_S))
+    await asyncio.sleep(0)
+
+    await queues.activities.send([task("s", name="ship")])
+    assert [one.id for one in await everything] == ["s"]
+    assert await queues.activities.receive(1, 0.1) == []
+    await queues.activities.send([task("p", name="print"), task("m", name="send")])
+
+    assert [one.id for one in await printing] == ["p"]
+    assert [one.id for one in await mail] == ["m"]
+
+
 @pytest.mark.parametrize("names", [["send"], ["ship"], ["send", "read", "ship"]])
 async def test_only_whole_groups_can_be_received_alone(grouped: EmulatedHub, names: list[str]) -> None:
     queues = grouped.open()

@@ -52,9 +52,7 @@ async def test_a_wrong_key_is_said_without_the_key(guarded: EmulatedHub) -> None
         lambda: queues.activities.receive(1, WAIT_S),
         lambda: queues.activities.dead_letters(1),
     ):
-        with pytest.raises(
-            HubUnavailableError, match=r"not allowed\. Check the connection string"
-        ) as refusal:
+        with pytest.raises(HubUnavailableError, match="not allowed") as refusal:
             await call()
         assert "wrongsecret" not in str(refusal.value)
 

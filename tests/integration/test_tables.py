@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from azure.core.credentials import AzureNamedKeyCredential
+from azure.data.tables import AccountSasPermissions, ResourceTypes, generate_account_sas
 
 from durabletask_azure.adapters.tables import HubTable
 from durabletask_azure.core.history import RuntimeStatus
@@ -28,6 +32,7 @@ from durabletask_azure.errors import (
     PartitionLostError,
 )
 from durabletask_azure.ports import InstanceFilter, Receipt, WorkerRow
+from tests.azure_services import AzureServices
 from tests.contract.builders import NOON, after, instance
 from tests.integration.conftest import Open
 from tests.integration.tables import commit, hub_info
@@ -280,3 +285,35 @@ async def test_instances_are_counted_over_all_partitions_by_status_alone(table: 
         )
 
     assert await table.count_instances() == {RuntimeStatus.RUNNING: 15, RuntimeStatus.FAILED: 3}
+
+
+# ------------------------------------------------------------------ signing in
+
+
+async def test_a_shared_access_signature_is_enough(
+    azure_services: AzureServices, open_table: Open, table: HubTable
+) -> None:
+    storage = azure_services.storage
+    assert storage.account_key is not None
+    signature = generate_account_sas(
+        AzureNamedKeyCredential(storage.account_name, storage.account_key),
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(read=True, write=True, delete=True, list=True, add=True, update=True),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    signed = open_table(target=replace(storage, account_key=None, sas_token=f"?{signature}"))
+
+    await commit(signed, PutInstance(instance("a|b", tail=b"x")), PutInstance(instance("c")))
+
+    assert await signed.table_exists()
+    assert await signed.store.read_instance(0, "a|b") == await table.store.read_instance(0, "a|b")
+    assert len((await signed.store.query(0, InstanceFilter(), count_max=9)).rows) == 2
+    assert await signed.store.read_tombstone(0, "a|b") is None
+
+
+async def test_a_closed_table_opens_no_connection_again(table: HubTable) -> None:
+    await table.close()
+    await table.close()
+
+    with pytest.raises(HubUnavailableError, match="is closed"):
+        await table.store.read_lock(0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from aiohttp import web
 
 from durabletask_azure.adapters.tables import HubTable
 from durabletask_azure.core.rows import (
@@ -157,3 +158,39 @@ async def test_a_service_that_is_not_there_is_named_without_a_signature(open_tab
         with pytest.raises(HubUnavailableError, match=r"'orders'.*127\.0\.0\.1:9") as error:
             await call
         assert "SECRET" not in f"{error.value!r} {error.value.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(200, "<html>Sign in to the network</html>"), (200, '{"odata.etag": '), (202, "--batch"), (204, "")],
+)
+async def test_an_answer_of_something_else_is_no_answer(
+    open_table: Open, azure_services: AzureServices, status: int, text: str
+) -> None:
+    """A gateway that answers for the service, or half an answer."""
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(status=status, text=text or None)
+
+    server = web.Server(answer)
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    url = f"http://{host}:{port}/{azure_services.storage.account_name}"
+    table = open_table(target=replace(azure_services.storage, table_url=url))
+    store = table.store
+
+    for call in (
+        store.read_instance(0, "i"),
+        store.insert_instance(0, instance("i")),
+        store.replace_instance(0, instance("i"), SOME_ETAG),
+        store.commit(0, LockRow(), SOME_ETAG, (PutInstance(instance("i")),)),
+        store.query(0, InstanceFilter(), count_max=1),
+        table.membership.workers(),
+    ):
+        with pytest.raises(HubUnavailableError):
+            await call
+    await runner.cleanup()

@@ -15,10 +15,11 @@ from durabletask_azure.core.rows import (
 )
 from durabletask_azure.ports import WorkerRow
 from durabletask_azure.settings import Settings
+from tests.azure_services import AzureServices
 from tests.contract.builders import WAIT_S, instance
 from tests.integration.conftest import Open
 from tests.integration.tables import commit
-from tests.wire.http_gate import HttpRules
+from tests.wire.http_gate import HttpRule, HttpRules
 
 pytestmark = pytest.mark.azure
 
@@ -111,4 +112,54 @@ async def test_a_client_beside_the_owner_is_woken_without_a_look(open_table: Ope
     assert (await asyncio.wait([waiting], timeout=WAIT_S))[0]
     assert client.counters.wakes == 1
     assert client.counters.looks == 0
+    watch.close()
+
+
+async def test_a_client_is_woken_by_an_owner_on_another_loop_and_thread(
+    azure_services: AzureServices, open_table: Open, table: HubTable
+) -> None:
+    client = open_table()
+    await commit(table)
+    watch = client.changes.watch(0, "i", ended=True)
+
+    async def own() -> None:
+        owner = HubTable(azure_services.storage, azure_services.names, Settings())
+        await commit(owner, PutInstance(instance("i", status=RuntimeStatus.COMPLETED)))
+        await owner.close()
+
+    waiting = asyncio.create_task(watch.wait(3600))
+    await asyncio.to_thread(asyncio.run, own())
+
+    assert (await asyncio.wait([waiting], timeout=WAIT_S))[0]
+    assert (client.counters.wakes, client.counters.looks) == (1, 0)
+    watch.close()
+
+
+async def test_who_waits_for_the_end_is_not_woken_by_a_step(open_table: Open, table: HubTable) -> None:
+    client = open_table()
+    etag = (await commit(table, PutInstance(instance("i")))).etags["i"]
+    step, end = client.changes.watch(0, "i"), client.changes.watch(0, "i", ended=True)
+
+    await commit(table, PutInstance(instance("i", output="1"), etag))
+    await asyncio.wait_for(step.wait(3600), WAIT_S)
+    assert client.counters.wakes == 1
+
+    step.close()
+    step.close()
+    end.close()
+
+
+async def test_a_table_out_of_reach_ends_no_wait(
+    spoiled: tuple[HubTable, HttpRules], table: HubTable
+) -> None:
+    client, rules = spoiled
+    etag = await table.store.insert_instance(0, instance("i"))
+    rules.add(HttpRule(status=503, count=3))
+    watch = client.changes.watch(0, "i", ended=True)
+    waiting = asyncio.create_task(watch.wait(3600))
+
+    await commit(table, PutInstance(instance("i", status=RuntimeStatus.FAILED), etag))
+
+    assert (await asyncio.wait([waiting], timeout=WAIT_S))[0]
+    assert rules.hits == 3
     watch.close()

@@ -250,7 +250,8 @@ class Bench:
     ) -> Message:
         """Make a request to replace the instance that the client has ``seen``, by its birth; ``None``: any."""
         start = self.start_of(name, execution=execution, **more)
-        return self.message(ReplaceInstance(start=start, replace=replace, created_at=seen))
+        body = ReplaceInstance(start=start, replace=replace, created_at=seen)
+        return self.message(body, id=start.instance_id)
 
     def child_start(
         self,

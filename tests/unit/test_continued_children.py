@@ -181,6 +181,15 @@ def test_an_order_of_an_execution_that_its_parent_has_left_behind_starts_nothing
         assert (bench.rows["i1"].execution_id, bench.rows["i1"].parent) == ("c1", again)
 
 
+def test_an_order_without_a_parent_is_dropped() -> None:
+    bench = Bench(waits)
+    child(bench, "waits")
+    start = bench.start_of("waits", id="i1", execution="c2")
+    turn = bench.turn(bench.message(ContinuedChild(start=start, formers=("px",))))
+    assert "it names no parent" in turn.notes[0]
+    assert bench.rows["i1"].parent == P1
+
+
 def test_the_child_of_an_earlier_run_of_the_parents_id_is_started_over() -> None:
     bench = Bench(quick)
     bench.turn(bench.child_start("quick", parent=Parent("p", "p0", 1, "parent")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from durabletask_azure.core.history import decode_events
 from durabletask_azure.core.messages import (
     ActivityTask,
     FailInstance,
@@ -40,10 +41,24 @@ def test_a_task_comes_back_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"[{}]", b"\xff", b'[{"id":"1","instance_id":"i","body":{"kind":"New"}}]']
+    "body",
+    [
+        *(b"", b"{}", b"[{}]", b"\xff", b'[{"id":"1","instance_id":"i","body":{"kind":"New"}}]'),
+        *(b'[{"id":"\xff"}]', b'{"id":"\xed\xa0\x80"}', b"[" * 100_000, b'{"input":' * 100_000),
+    ],
 )
 def test_what_is_not_a_pack_is_an_error(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_messages(body)
     with pytest.raises(msgspec.DecodeError):
         decode_task(body)
+    with pytest.raises(msgspec.DecodeError):
+        decode_events(body or b"-")
+
+
+def test_what_is_nested_too_deep_is_an_error() -> None:
+    inner = b'{"message":"m","error_type":"E","inner_failure":'
+    deep = inner * 50_000 + b"null" + b"}" * 50_000
+    body = b'[{"id":"1","instance_id":"i","body":{"kind":"FailInstance","failure":' + deep + b"}}]"
+    with pytest.raises(msgspec.DecodeError, match="RecursionError"):
+        decode_messages(body)

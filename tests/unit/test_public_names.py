@@ -53,6 +53,8 @@ PACKAGE = {
         "PartitionLostError",
         "PayloadCodec",
         "PayloadCodecError",
+        "HistoryMissingError",
+        "InstanceUnreadableError",
         "PayloadMissingError",
         "PayloadTooLargeError",
     ),

@@ -164,6 +164,15 @@ def test_only_what_failed_is_rewound(status: str) -> None:
     assert f"is {status}: only failed ones" in turn.notes[0]
 
 
+def test_a_late_rewind_does_not_disturb_an_instance_that_runs_again() -> None:
+    bench = Bench(waits)
+    bench.begin("waits")
+    turn = bench.turn(bench.message(RewindInstance(next_execution_id="x2")))
+    assert "is RUNNING: only failed ones" in turn.notes[0]
+    bench.turn(bench.raised("go", 1))
+    assert bench.rows["i1"].status == "COMPLETED"
+
+
 def reset_to_rewind(bench: Bench) -> Message:
     bench.warm.clear()
     return rewind(bench)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from durabletask_azure.core.history import (
     ExecutionStartedEvent,
     Parent,
     Sender,
     SubOrchestrationInstanceFailedEvent,
 )
-from durabletask_azure.core.messages import ReplaceInstance
+from durabletask_azure.core.messages import ContinuedChild, ReplaceInstance
 from tests.unit.bench import Bench, after, bodies, ids, put_back, to_partition
 
 P1 = Parent("p", "px", 1, "parent")
@@ -172,6 +174,22 @@ def test_a_late_request_replaces_only_the_run_its_client_has_seen() -> None:
     turn = bench.turn(bench.replace("quick", statuses, execution="x3", seen=seen))
     assert "replaced by another one" in turn.notes[0]
     assert (bench.rows["i1"].execution_id, bench.rows["i1"].status) == ("x2", "RUNNING")
+
+
+def test_a_start_for_another_id_than_its_message_is_for_starts_nothing() -> None:
+    bench = Bench(quick, waits)
+    bench.begin("waits")
+    before = bench.rows["i1"]
+    start = bench.start_of("quick", id="i1", execution="x9")
+    parent = Parent("p", "px", 1, "parent")
+    for body in (
+        start,
+        ReplaceInstance(start=start, replace=("RUNNING",)),
+        ContinuedChild(start=msgspec.structs.replace(start, parent=parent), formers=("po",)),
+    ):
+        turn = bench.turn(bench.message(body, id="i2"), id="i2")
+        assert "of another id" in turn.notes[0]
+    assert bench.rows == {"i1": before}
 
 
 def test_a_late_request_does_not_bring_a_purged_instance_back() -> None:

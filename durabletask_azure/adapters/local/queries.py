@@ -25,7 +25,8 @@ _FEW = 2_000
 _BY_ID = "instances_by_id"
 _BY_STATUS = "instances_by_status"
 _DUE = "instances_due"
-_VERSION = "json_extract(CAST(body AS TEXT), '$.version')"
+_TEXT = "CAST(body AS TEXT)"
+_VERSION = f"CASE WHEN json_valid({_TEXT}) THEN json_extract({_TEXT}, '$.version') END"
 _END_OF_LOOK = (
     "SELECT id FROM instances INDEXED BY instances_by_id WHERE partition = ? AND id >= ?"
     " ORDER BY id LIMIT 1 OFFSET ?"

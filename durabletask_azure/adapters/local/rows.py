@@ -34,6 +34,7 @@ from durabletask_azure.core.rows import (
     Tombstone,
     row_key,
 )
+from durabletask_azure.core.stored_form import reader_of
 from durabletask_azure.errors import CommitRefusedError, PartitionLostError
 from durabletask_azure.ports import ActivityDelivery
 
@@ -53,10 +54,10 @@ __all__ = [
 ]
 
 _encode = msgspec.json.Encoder().encode
-_decode_instance = msgspec.json.Decoder(InstanceRow).decode
-decode_lock = msgspec.json.Decoder(LockRow).decode
-decode_outbox = msgspec.json.Decoder(OutboxRow).decode
-decode_tombstone = msgspec.json.Decoder(Tombstone).decode
+_decode_instance = reader_of(InstanceRow)
+decode_lock = reader_of(LockRow)
+decode_outbox = reader_of(OutboxRow)
+decode_tombstone = reader_of(Tombstone)
 
 _INSERT_INSTANCE = (
     "INSERT INTO instances(name, status, created_at, updated_at, completed_at, due_at, has_reason, body, tail,"

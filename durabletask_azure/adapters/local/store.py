@@ -35,10 +35,11 @@ from durabletask_azure.adapters.local.sessions import LocalSession, Places
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
+from durabletask_azure.core.stored_form import read_all
 from durabletask_azure.errors import (
     CommitRefusedError,
     ConfigurationError,
-    HubUnavailableError,
+    HistoryMissingError,
     OrchestrationAlreadyExistsError,
 )
 from durabletask_azure.ports import (
@@ -141,7 +142,7 @@ class LocalStore:
             (partition, instance_id, execution_id, count),
         )
         if len(found) != count:
-            raise HubUnavailableError(
+            raise HistoryMissingError(
                 f"{len(found)} of {count} history segments of {instance_id!r}, execution {execution_id!r}, are there"
             )
         return b"".join(row[0] for row in found)
@@ -183,7 +184,8 @@ class LocalStore:
     ) -> InstancePage:
         size = max(1, min(count_max, self._page_size_max))
         found, following = await query_page(self._reader, partition, where, size, token)
-        return InstancePage([decode_instance(body, b"") for _, body in found], following)
+        rows, unreadable = read_all(_without_tail, ((name, (name, body)) for name, body in found))
+        return InstancePage(rows, following, unreadable)
 
     async def ended_before(
         self, partition: int, status: RuntimeStatus, moment: datetime, count_max: int
@@ -191,17 +193,18 @@ class LocalStore:
         found = await self._reader.long_rows(
             "SELECT id, json_extract(CAST(body AS TEXT), '$.execution_id')"
             " FROM instances INDEXED BY instances_by_status"
-            " WHERE partition = ? AND status = ? AND completed_at <= ? ORDER BY completed_at LIMIT ?",
+            " WHERE partition = ? AND status = ? AND completed_at <= ? AND json_valid(CAST(body AS TEXT))"
+            " ORDER BY completed_at LIMIT ?",
             (partition, status.value, to_us(moment), count_max),
         )
         return [EndedInstance(*row) for row in found]
 
     async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:
         found = self._reader.rows(
-            "SELECT body FROM tombstones WHERE partition = ? AND expires_at <= ? ORDER BY expires_at LIMIT ?",
+            "SELECT id, body FROM tombstones WHERE partition = ? AND expires_at <= ? ORDER BY expires_at LIMIT ?",
             (partition, to_us(now), count_max),
         )
-        return [decode_tombstone(body) for (body,) in found]
+        return read_all(decode_tombstone, found)[0]
 
     async def server_time(self) -> datetime:
         return from_us(self._committer.clock.now_us())
@@ -270,3 +273,11 @@ class LocalWatch:
 
     def close(self) -> None:
         self._bell.leave(self._topic, self._waiter)
+
+
+def _without_tail(found: tuple[str, bytes]) -> InstanceRow:
+    name, body = found
+    row = decode_instance(body, b"")
+    if row.instance_id != name:
+        raise msgspec.DecodeError(f"the row of {name!r} is of {row.instance_id!r}")
+    return row

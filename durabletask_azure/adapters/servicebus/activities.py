@@ -15,7 +15,7 @@ from durabletask_azure.adapters.servicebus.bodies import packed, task_parcels
 from durabletask_azure.adapters.servicebus.dead_letters import DeadLetterDesk
 from durabletask_azure.adapters.servicebus.sending import SendLink
 from durabletask_azure.adapters.servicebus.task_link import HeldTask, Settling, TaskLink, TaskSettlement
-from durabletask_azure.adapters.servicebus.thread import Mailbox, Reply
+from durabletask_azure.adapters.servicebus.thread import Reply
 from durabletask_azure.adapters.servicebus.wire import Wire
 from durabletask_azure.core.messages import ToActivities, ToPartition
 from durabletask_azure.errors import ConfigurationError, TaskHubError
@@ -24,6 +24,50 @@ from durabletask_azure.ports import ActivityDelivery, DeadLetter
 __all__ = ["ServiceBusActivityQueue"]
 
 _COMMON = ""
+_UNCLAIMED_S = 1.0
+"""After so long, a task that has come and that nobody asks for is given back."""
+
+
+class _Receiver:
+    """One receive under way: where it looks, how much it takes, and what wakes it."""
+
+    __slots__ = ("count_max", "counters", "failure", "waiter")
+
+    def __init__(self, counters: Sequence[_Counter], count_max: int) -> None:
+        self.counters = counters
+        self.count_max = count_max
+        self.waiter: asyncio.Future[None] | None = None
+        self.failure: TaskHubError | None = None
+
+    def take(self) -> list[ActivityDelivery]:
+        """Take what has come, up to the count asked for."""
+        found: list[ActivityDelivery] = []
+        for counter in self.counters:
+            while counter.ready and len(found) < self.count_max:
+                found.append(counter.ready.popleft())
+        return found
+
+    def wake(self) -> None:
+        """Have it look again."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class _Counter:
+    """Where the tasks of one queue are handed out: those that have come, and who asks for them."""
+
+    __slots__ = ("alarm", "link", "ready", "receivers")
+
+    link: TaskLink
+
+    def __init__(self) -> None:
+        self.ready: deque[ActivityDelivery] = deque()
+        self.receivers: list[_Receiver] = []
+        self.alarm: asyncio.TimerHandle | None = None
+
+    def wanted(self) -> int:
+        """Return how many tasks are asked for beyond those that have come."""
+        return max(0, sum(receiver.count_max for receiver in self.receivers) - len(self.ready))
 
 
 class ServiceBusActivityQueue:
@@ -37,14 +81,8 @@ class ServiceBusActivityQueue:
         self._group_of = {name: group for group, members in groups.items() for name in members}
         self._members = {group: frozenset(members) for group, members in groups.items()}
         self._senders: dict[str, SendLink] = {}
-        self._links: dict[str, TaskLink] = {}
-        self._ready: deque[ActivityDelivery] = deque()
-        self._waiters: list[asyncio.Future[None]] = []
-        self._failure: TaskHubError | None = None
-        self._receiving = 0
+        self._counters: dict[str, _Counter] = {}
         self._interrupts = 0
-        self._is_stopping = False
-        """Whether the last thing heard was an interrupt: its worker may never receive again."""
         self._is_closed = False
 
     # ------------------------------------------------------------ out
@@ -96,79 +134,101 @@ class ServiceBusActivityQueue:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
         interrupts = self._interrupts
-        links = [self._link(group) for group in self._groups_for(names)]
-        self._failure = None
-        self._receiving += 1
-        self._is_stopping = False
-        self._demand(links, count_max - len(self._ready))
+        if self._is_closed:
+            return []
+        receiver = _Receiver([self._counter(group) for group in self._groups_for(names)], count_max)
+        self._enter(receiver)
         try:
             while not self._is_closed:
-                if self._ready:
-                    return [self._ready.popleft() for _ in range(min(count_max, len(self._ready)))]
-                failure, self._failure = self._failure, None
-                if failure is not None:
-                    raise failure
+                found = receiver.take()
+                if found:
+                    return found
+                if receiver.failure is not None:
+                    raise receiver.failure
                 left_s = deadline - loop.time()
                 if left_s <= 0 or interrupts != self._interrupts:
                     break
-                waiter: asyncio.Future[None] = loop.create_future()
-                alarm = loop.call_later(left_s, _wake, waiter)
-                self._waiters.append(waiter)
+                receiver.waiter = loop.create_future()
+                alarm = loop.call_later(left_s, receiver.wake)
                 try:
-                    await waiter
+                    await receiver.waiter
                 finally:
                     alarm.cancel()
             return []
         finally:
-            self._receiving -= 1
-            self._demand(links, 0)
+            self._leave(receiver)
 
-    def _demand(self, links: Sequence[TaskLink], count: int) -> None:
-        if self._is_closed or self._wire.thread.is_closed:
-            return
-        now = time.monotonic()
-        for link in links:
-            link.progress_at = now
-            self._wire.thread.post(link.demand, max(0, count))
+    def _enter(self, receiver: _Receiver) -> None:
+        for counter in receiver.counters:
+            counter.receivers.append(receiver)
+            self._demand(counter)
 
-    def _link(self, group: str) -> TaskLink:
-        link = self._links.get(group)
-        if link is None:
-            home: Mailbox = self._wire.thread.home()
+    def _leave(self, receiver: _Receiver) -> None:
+        for counter in receiver.counters:
+            counter.receivers.remove(receiver)
+            self._demand(counter)
+            self._watch(counter)
+
+    def _demand(self, counter: _Counter) -> None:
+        """Tell the link how many tasks are asked for."""
+        if not (self._is_closed or self._wire.thread.is_closed):
+            counter.link.progress_at = time.monotonic()
+            self._wire.thread.post(counter.link.demand, counter.wanted())
+
+    def _counter(self, group: str) -> _Counter:
+        counter = self._counters.get(group)
+        if counter is None:
+            home = self._wire.thread.home()
             queue = self._wire.names.activities(group)
-            link = TaskLink(self._wire, queue, home, arrived=self._arrived, failed=self._failed)
-            self._links[group] = link
-        return link
+            counter = _Counter()
+            counter.link = TaskLink(
+                self._wire,
+                queue,
+                home,
+                arrived=lambda delivery: self._arrived(counter, delivery),
+                failed=lambda error: self._failed(counter, error),
+            )
+            self._counters[group] = counter
+        return counter
 
-    def _arrived(self, delivery: ActivityDelivery) -> None:
-        self._ready.append(delivery)
-        if self._is_stopping and not self._receiving:
-            self._give_back_ready()
-        self._wake_all()
+    def _arrived(self, counter: _Counter, delivery: ActivityDelivery) -> None:
+        counter.ready.append(delivery)
+        for receiver in counter.receivers:
+            receiver.wake()
+        self._watch(counter)
 
-    def _give_back_ready(self) -> None:
-        """Give back what has come and nobody has received: a worker that stops will not."""
-        ready = [_held(delivery) for delivery in self._ready]
-        self._ready.clear()
+    def _failed(self, counter: _Counter, error: TaskHubError) -> None:
+        for receiver in counter.receivers:
+            receiver.failure = error
+            receiver.wake()
+
+    def _watch(self, counter: _Counter) -> None:
+        """See to it that what has come and nobody asks for any more is given back in a while."""
+        if counter.ready and not counter.receivers and counter.alarm is None:
+            loop = asyncio.get_running_loop()
+            counter.alarm = loop.call_later(_UNCLAIMED_S, self._give_back_unclaimed, counter)
+
+    def _give_back_unclaimed(self, counter: _Counter) -> None:
+        counter.alarm = None
+        if not counter.receivers:
+            self._give_back_ready(counter)
+
+    def _give_back_ready(self, counter: _Counter) -> None:
+        ready = [_held(delivery) for delivery in counter.ready]
+        counter.ready.clear()
         for held in ready:
             held.is_ending = True
-            if not self._wire.thread.is_closed:
-                self._wire.thread.post(held.link.settle, TaskSettlement(Settling.ABANDON, [held]))
-
-    def _failed(self, error: TaskHubError) -> None:
-        self._failure = error
-        self._wake_all()
+        if ready and not self._wire.thread.is_closed:
+            self._wire.thread.post(counter.link.settle, TaskSettlement(Settling.ABANDON, ready))
 
     def _wake_all(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            _wake(waiter)
+        for counter in self._counters.values():
+            for receiver in counter.receivers:
+                receiver.wake()
 
     def interrupt(self) -> None:
         """End the receives that wait now; from the loop that made them."""
         self._interrupts += 1
-        self._is_stopping = True
-        self._give_back_ready()
         self._wake_all()
 
     # ------------------------------------------------------------ what becomes of them
@@ -176,8 +236,8 @@ class ServiceBusActivityQueue:
     async def renew(self, deliveries: Sequence[ActivityDelivery]) -> Sequence[ActivityDelivery]:
         # The links renew; being asked for it means that the activity loop is alive.
         now = time.monotonic()
-        for link in self._links.values():
-            link.progress_at = now
+        for counter in self._counters.values():
+            counter.link.progress_at = now
         return [delivery for delivery in deliveries if _held(delivery).is_lost]
 
     async def finish(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
@@ -239,20 +299,16 @@ class ServiceBusActivityQueue:
             return
         self._is_closed = True
         self._wake_all()
-        if self._wire.thread.is_closed or not (self._links or self._senders):
+        if self._wire.thread.is_closed or not (self._counters or self._senders):
             return
-        self._give_back_ready()
-        links, senders = list(self._links.values()), list(self._senders.values())
+        for counter in self._counters.values():
+            self._give_back_ready(counter)
+        links = [*(counter.link for counter in self._counters.values()), *self._senders.values()]
 
         async def close() -> None:
-            await asyncio.gather(*(link.close() for link in (*links, *senders)), return_exceptions=True)
+            await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
 
         await self._wire.thread.call(close)
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 def _held(delivery: ActivityDelivery) -> HeldTask:

@@ -26,7 +26,7 @@ from durabletask_azure.core.messages import (
 from durabletask_azure.core.partitioning import partition_name, stable_id
 from durabletask_azure.ports import ActivityDelivery, DeadLetter, Delivery
 
-__all__ = ["Parcel", "dead_letter", "delivery", "packed", "task_delivery", "task_parcels"]
+__all__ = ["Parcel", "broker_id", "dead_letter", "delivery", "packed", "task_delivery", "task_parcels"]
 
 ID_CHARS_MAX: Final = 128
 """Longest message id that Service Bus takes."""
@@ -74,7 +74,7 @@ def packed(messages: Sequence[ToPartition], *, events_max: int, bytes_max: int) 
     def close() -> None:
         nonlocal size
         if parts:
-            pack_id = _broker_id(ids[0]) if len(ids) == 1 else stable_id(*ids)
+            pack_id = broker_id(ids[0]) if len(ids) == 1 else stable_id(*ids)
             body = b"[" + b",".join(parts) + b"]"
             parcels.append(Parcel(pack_id, body, partition_name(partition), None, len(ids)))
         ids.clear()
@@ -90,7 +90,7 @@ def packed(messages: Sequence[ToPartition], *, events_max: int, bytes_max: int) 
         if out.deliver_at is not None:
             at = _whole_ms(out.deliver_at)
             parcels.append(
-                Parcel(_broker_id(out.message.id), b"[" + part + b"]", partition_name(partition), at, 1)
+                Parcel(broker_id(out.message.id), b"[" + part + b"]", partition_name(partition), at, 1)
             )
             continue
         ids.append(out.message.id)
@@ -102,10 +102,11 @@ def packed(messages: Sequence[ToPartition], *, events_max: int, bytes_max: int) 
 
 def task_parcels(tasks: Iterable[ToActivities]) -> list[Parcel]:
     """Return the broker messages of activity tasks, one each."""
-    return [Parcel(_broker_id(out.task.id), encode_task(out.task), None, None, 1) for out in tasks]
+    return [Parcel(broker_id(out.task.id), encode_task(out.task), None, None, 1) for out in tasks]
 
 
-def _broker_id(message_id: str) -> str:
+def broker_id(message_id: str) -> str:
+    """Return the id a message has in Service Bus: its own, or where that is too long one made from it."""
     return message_id if 0 < len(message_id) <= ID_CHARS_MAX else stable_id(message_id)
 
 

@@ -45,13 +45,13 @@ def uses_websockets(target: ServiceBusTarget) -> bool:
 
 def client_arguments(target: ServiceBusTarget) -> dict[str, Any]:
     """Return the keyword arguments that the SDK's clients for this target share."""
-    arguments: dict[str, Any] = {"ssl_context": tls_context(target.ca_bundle)}
-    if uses_websockets(target):
-        arguments["transport_type"] = TransportType.AmqpOverWebsocket
+    arguments: dict[str, Any] = {
+        "ssl_context": tls_context(target.ca_bundle),
+        # Said in any case: with an address of its own the SDK would take websockets.
+        "transport_type": TransportType.AmqpOverWebsocket if uses_websockets(target) else TransportType.Amqp,
+    }
     if target.address is not None:
-        # Left to itself, the SDK takes any other address for one of websockets.
         arguments["custom_endpoint_address"] = target.address
-        arguments.setdefault("transport_type", TransportType.Amqp)
     if target.proxy is not None:
         arguments["http_proxy"] = _http_proxy(target.proxy)
     return arguments

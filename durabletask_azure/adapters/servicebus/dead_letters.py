@@ -15,6 +15,7 @@ from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import MessageAlreadySettled, MessageLockLostError, MessageNotFoundError
 
 from durabletask_azure.adapters.servicebus.bodies import dead_letter
+from durabletask_azure.adapters.servicebus.lock_time import unclocked
 from durabletask_azure.adapters.servicebus.translation import translated
 from durabletask_azure.adapters.servicebus.wire import Wire
 from durabletask_azure.ports import DeadLetter
@@ -54,6 +55,8 @@ class DeadLetterDesk:
                 with translated("reading dead letters", self._wire.entity(queue)):
                     receiver = await self._opened(queue)
                     messages = await self._guarded(receiver.receive_messages(count_max, _LOOK_S))
+                for one in messages:
+                    unclocked(one)
                 return [dead_letter(one, _Token(one, queue), is_task=is_task) for one in messages]
 
         return await self._wire.thread.call(look)
@@ -82,8 +85,11 @@ class DeadLetterDesk:
     # ------------------------------------------------------------ in the links' thread
 
     async def close(self) -> None:
-        """Close the link."""
-        async with self._its_turn():
+        """Close the link; what still uses it has a short time to end."""
+        try:
+            async with asyncio.timeout(self._wire.settings.link_close_s), self._its_turn():
+                await self._shut()
+        except TimeoutError:
             await self._shut()
 
     def _its_turn(self) -> asyncio.Lock:

@@ -10,7 +10,6 @@ from durabletask_azure.adapters.servicebus.bodies import packed
 from durabletask_azure.adapters.servicebus.counters import WireCounters
 from durabletask_azure.adapters.servicebus.dead_letters import DeadLetterDesk
 from durabletask_azure.adapters.servicebus.sending import SendLink
-from durabletask_azure.adapters.servicebus.session_link import SessionLink
 from durabletask_azure.adapters.servicebus.sessions import ServiceBusSession, accept_session
 from durabletask_azure.adapters.servicebus.wire import Wire
 from durabletask_azure.core.messages import ToPartition
@@ -30,14 +29,13 @@ class ServiceBusOrchestrationQueue:
         self._sender = sender
         self._desk = desk
         self._sessions: set[ServiceBusSession] = set()
-        self._links: set[SessionLink] = set()
 
     async def accept(self, partition: int) -> ServiceBusSession | None:
         if not 0 <= partition < self._wire.partitions:
             raise ConfigurationError(
                 f"the hub has partitions 0 to {self._wire.partitions - 1}, not {partition}"
             )
-        session = await accept_session(self._wire, partition, self._links)
+        session = await accept_session(self._wire, partition)
         if session is not None:
             self._sessions = {other for other in self._sessions if not other.is_closed}
             self._sessions.add(session)

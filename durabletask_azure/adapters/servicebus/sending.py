@@ -21,11 +21,10 @@ from azure.servicebus.exceptions import (
     MessageSizeExceededError,
     ServiceBusCommunicationError,
     ServiceBusConnectionError,
-    ServiceBusError,
 )
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_none
 
-from durabletask_azure.adapters.servicebus.bodies import Parcel
+from durabletask_azure.adapters.servicebus.bodies import Parcel, broker_id
 from durabletask_azure.adapters.servicebus.thread import Reply
 from durabletask_azure.adapters.servicebus.translation import translate
 from durabletask_azure.adapters.servicebus.wire import Wire
@@ -113,7 +112,7 @@ class SendLink:
         self._wake()
 
     def _cancel(self, message_ids: Sequence[str]) -> None:
-        found = (self._scheduled.pop(message_id, None) for message_id in message_ids)
+        found = (self._scheduled.pop(broker_id(message_id), None) for message_id in message_ids)
         self._cancels += [number for number in found if number is not None]
         if self._cancels and not self._is_closed:
             self._wake()
@@ -251,7 +250,7 @@ class SendLink:
                 async with asyncio.timeout(self._wire.settings.link_timeout_s):
                     await (await self._opened()).cancel_scheduled_messages(number)
                 self._wire.counters.cancelled += 1
-            except (ServiceBusError, TimeoutError) as error:
+            except Exception as error:
                 # Only an economy: the timer comes, and is ignored.
                 _log.info("a scheduled message could not be cancelled: %r", error)
 
@@ -262,6 +261,8 @@ class SendLink:
 
     async def _shut(self) -> None:
         sender, self._sender = self._sender, None
+        # The queue may be another by now, in which the numbers belong to other messages.
+        self._scheduled.clear()
         if sender is not None:
             await self._wire.close_link(sender)
 

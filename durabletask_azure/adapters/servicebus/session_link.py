@@ -1,6 +1,6 @@
 """The link of a session: receives, settles and renews for one partition, in the links' thread.
 
-One task (:meth:`SessionLink.run`) uses the link: it receives and settles in turn, so neither waits for the other's
+One task uses the link: it receives and settles in turn, so neither waits for the other's
 reads, and renews the lock. A receive is never cancelled, and any error of the link ends the session: the SDK's
 receiver is dead then, and the broker gives the partition to whoever asks next. While the partition's loop makes
 progress, which ``renew`` says, the lock is renewed, however long the engine's loop is blocked meanwhile; after
@@ -14,7 +14,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from azure.servicebus import ServiceBusReceivedMessage
@@ -25,6 +24,7 @@ from azure.servicebus.exceptions import (
 )
 
 from durabletask_azure.adapters.servicebus.bodies import delivery
+from durabletask_azure.adapters.servicebus.lock_time import lock_left_s, unclocked
 from durabletask_azure.adapters.servicebus.thread import Mailbox, Reply
 from durabletask_azure.adapters.servicebus.translation import THROTTLED_S
 from durabletask_azure.adapters.servicebus.wire import NO_WAIT_S, Wire
@@ -39,7 +39,6 @@ _AT_ONCE_MAX: Final = 32
 _BUSY_S: Final = 1.0
 """For so long after the last message a link is read in short turns, so that what is to be completed waits less."""
 _IDLE_WAIT_S: Final = 0.25
-_LOCK_S_MIN: Final = 5.0
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
 
 
@@ -99,11 +98,13 @@ class SessionLink:
         self.is_paused = False
         self._busy_until = 0.0
         self._woken = asyncio.Event()
-        self._closing: Reply[None] | None = None
+        self._is_closing = False
+        self._closers: list[Reply[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._untaken = 0
         self._is_over = False
-        self._over = asyncio.Event()
-        self._lock_s = self._real_lock_s()
+        self._lock_s = lock_left_s(receiver.session.locked_until_utc, wire.options.lock_s)
+        unclocked(receiver.session)
         self._renew_at = time.monotonic() + self._lock_s / 3
         self._wedged_s = max(wire.settings.wedged_s, 2 * self._lock_s)
         self._ahead_max = max(wire.settings.receive_messages_max, 1)
@@ -126,27 +127,31 @@ class SessionLink:
         """Look again whether there is room for more messages."""
         self._woken.set()
 
-    def close(self, reply: Reply[None] | None, untaken: int) -> None:
-        """Give the session back; ``untaken`` of the newest messages were never received by the engine."""
-        if self._is_over or self._closing is not None:
-            if reply is not None:
-                reply.set(None)
-            return
-        self._untaken = untaken
-        self._closing = reply or Reply[None](self._home)
-        self._woken.set()
+    def start(self) -> None:
+        """Begin to use the link."""
+        self._task = self._wire.thread.spawn(self._run())
 
-    async def ended(self) -> None:
-        """Wait until the link is closed."""
-        await self._over.wait()
+    def close(self, reply: Reply[None] | None, untaken: int) -> None:
+        """Give the session back in short time; ``untaken`` of the newest messages were never received by the engine."""
+        if reply is not None:
+            if self._is_over:
+                reply.set(None)
+            else:
+                self._closers.append(reply)
+        if self._is_closing or self._is_over or self._task is None:
+            return
+        self._is_closing = True
+        self._untaken = untaken
+        self._woken.set()
+        asyncio.get_running_loop().call_later(self._wire.settings.link_close_s, self._task.cancel)
 
     # ------------------------------------------------------------ the actor
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Use the link until the session is closed or lost; close it."""
         error: BaseException | None = None
         try:
-            while self._closing is None:
+            while not self._is_closing:
                 await self._settle_some()
                 await self._renew_if_due()
                 if self._posted - self.taken >= self._ahead_max:
@@ -167,7 +172,7 @@ class SessionLink:
     async def _end(self, error: BaseException | None) -> None:
         self._is_over = True
         gone = error if isinstance(error, PartitionLostError) else self._gone(_why(error), error)
-        if self._closing is None:
+        if not self._is_closing:
             self._wire.counters.sessions_lost += 1
             self._home.post(self._lost, gone)
         try:
@@ -176,9 +181,8 @@ class SessionLink:
             for settlement in self._settlements:
                 settlement.reply.fail(gone)
             self._settlements.clear()
-            if self._closing is not None:
-                self._closing.set(None)
-            self._over.set()
+            for closer in self._closers:
+                closer.set(None)
 
     def _gone(self, why: str, cause: BaseException | None = None) -> PartitionLostError:
         error = PartitionLostError(f"the session of {self.name} ({self._entity}) is gone: {why}")
@@ -200,7 +204,12 @@ class SessionLink:
                 return
 
     async def _take(self, wait_s: float) -> bool:
-        messages = await self._receiver.receive_messages(1, wait_s)
+        if wait_s > NO_WAIT_S:
+            # Not to end a receive, which is never cancelled: it should be over long before that, or the link is dead.
+            async with asyncio.timeout(wait_s + self._wire.settings.link_timeout_s):
+                messages = await self._receiver.receive_messages(1, wait_s)
+        else:
+            messages = await self._receiver.receive_messages(1, wait_s)
         for message in messages:
             token = Token(message, self)
             self._out[token] = None
@@ -213,7 +222,7 @@ class SessionLink:
         """Wait until there is room, or something else to do."""
         self.is_paused = True
         self._woken.clear()
-        if self._posted - self.taken >= self._ahead_max and not self._to_settle and self._closing is None:
+        if self._posted - self.taken >= self._ahead_max and not self._to_settle and not self._is_closing:
             try:
                 async with asyncio.timeout(max(self._renew_at - time.monotonic(), 0.01)):
                     await self._woken.wait()
@@ -280,19 +289,12 @@ class SessionLink:
         try:
             async with asyncio.timeout(min(self._wire.settings.link_timeout_s, self._lock_s / 2)):
                 await self._receiver.session.renew_lock()
+            unclocked(self._receiver.session)
         except ServiceBusServerBusyError:
             self._renew_at = now + min(THROTTLED_S, self._lock_s / 6)
             return
         self._wire.counters.renewed += 1
         self._renew_at = time.monotonic() + self._lock_s / 3
-
-    def _real_lock_s(self) -> float:
-        """Return how long the lock really lasts, as far as this machine's clock can be trusted; rather less."""
-        asked_s = self._wire.options.lock_s
-        until = self._receiver.session.locked_until_utc
-        if until is None:
-            return asked_s
-        return min(asked_s, max(_LOCK_S_MIN, (until - datetime.now(UTC)).total_seconds()))
 
     async def _give_back(self) -> None:
         """Settle what is still to be settled, and have the broker count what was received in vain (bounded in time)."""

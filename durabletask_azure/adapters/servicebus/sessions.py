@@ -143,8 +143,8 @@ def _token(one: Delivery) -> Token:
     return one.token
 
 
-async def accept_session(wire: Wire, partition: int, links: set[SessionLink]) -> ServiceBusSession | None:
-    """Return the session of a partition, ``None`` while another holder has it; ``links`` lists its link while open.
+async def accept_session(wire: Wire, partition: int) -> ServiceBusSession | None:
+    """Return the session of a partition, ``None`` while another holder has it.
 
     Raises:
         ThrottledError, HubUnavailableError: it cannot be asked for now.
@@ -163,8 +163,7 @@ async def accept_session(wire: Wire, partition: int, links: set[SessionLink]) ->
                 wire.counters.accepts_refused += 1
                 return None
         link = SessionLink(wire, partition, receiver, home, arrived=session.arrived, lost=session.lost)
-        links.add(link)
-        wire.thread.spawn(link.run()).add_done_callback(lambda _: links.discard(link))
+        link.start()
         return link
 
     def unclaimed(link: SessionLink | None) -> None:

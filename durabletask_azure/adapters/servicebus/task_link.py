@@ -14,7 +14,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
@@ -29,6 +28,7 @@ from azure.servicebus.exceptions import (
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from durabletask_azure.adapters.servicebus.bodies import task_delivery
+from durabletask_azure.adapters.servicebus.lock_time import lock_left_s, unclocked
 from durabletask_azure.adapters.servicebus.thread import Mailbox, Reply
 from durabletask_azure.adapters.servicebus.translation import THROTTLED_S, translate
 from durabletask_azure.adapters.servicebus.wire import NO_WAIT_S, Wire
@@ -43,7 +43,6 @@ _RENEWED_MAX: Final = 16
 """Locks renewed between two looks at what has arrived."""
 _BUSY_S: Final = 1.0
 _IDLE_WAIT_S: Final = 0.25
-_LOCK_S_MIN: Final = 5.0
 _REOPEN_S_MIN: Final = 0.2
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
 
@@ -228,21 +227,20 @@ class TaskLink:
                 pass
 
     async def _take(self, receiver: ServiceBusReceiver, wait_s: float) -> bool:
-        messages = await receiver.receive_messages(1, wait_s)
+        if wait_s > NO_WAIT_S:
+            async with asyncio.timeout(wait_s + self._wire.settings.link_timeout_s):  # as in a session's link
+                messages = await receiver.receive_messages(1, wait_s)
+        else:
+            messages = await receiver.receive_messages(1, wait_s)
         for message in messages:
-            held = HeldTask(message, receiver, self, self._left_s(message))
+            left_s = lock_left_s(message.locked_until_utc, self._lock_s, least_s=0.0)
+            unclocked(message)
+            held = HeldTask(message, receiver, self, left_s)
             self._held[held] = None
             self._wanted = max(0, self._wanted - 1)
             self._wire.counters.messages_received += 1
             self._home.post(self._arrived, task_delivery(message, held))
         return bool(messages)
-
-    def _left_s(self, message: ServiceBusReceivedMessage) -> float:
-        """Return how long a message just received stays locked, as far as this machine's clock can be trusted."""
-        until = message.locked_until_utc
-        if until is None:
-            return self._lock_s
-        return min(self._lock_s, max(_LOCK_S_MIN, (until - datetime.now(UTC)).total_seconds()))
 
     async def _idle(self) -> None:
         """Wait for something to do; a link that nobody has asked for a while is closed, what it prefetched returned."""
@@ -392,8 +390,9 @@ class TaskLink:
         receiver = await self._opened()
         try:
             async with asyncio.timeout(min(self._wire.settings.link_timeout_s, self._lock_s / 2)):
-                await receiver.renew_message_lock(held.message)
-            held.extend(self._lock_s)
+                until = await receiver.renew_message_lock(held.message)
+            unclocked(held.message)
+            held.extend(lock_left_s(until, self._lock_s))
             self._wire.counters.renewed += 1
         except (MessageLockLostError, MessageAlreadySettled, MessageNotFoundError):
             self._lose(held)

@@ -59,8 +59,8 @@ class TransactionRefusedError(Exception):
 class DirectRequests:
     """Makes requests about the rows of one table over the connections of the SDK's client, which closes them.
 
-    All methods raise, beside what they name, ``AzureError`` for what went wrong on the way, and ``ValueError`` for an
-    answer that cannot be read; in both cases the request may have taken effect.
+    All methods raise, beside what they name, ``AzureError`` for what went wrong on the way, and ``ValueError`` or
+    ``MsgspecError`` for an answer that cannot be read; in all cases the request may have taken effect.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class DirectRequests:
         if response.status_code != _OK:
             raise _failure(response)
         values = _decode(response.content)
-        etag = values.get("odata.etag") or response.headers.get("ETag", "")
+        # The service has it in the body only where all metadata is asked for; an emulator may know it only there.
+        etag = response.headers.get("ETag") or values.get("odata.etag") or ""
         return Row(_typed(values), etag, None)
 
     async def server_time(self, partition: str, key: str) -> datetime:
@@ -100,7 +101,7 @@ class DirectRequests:
         response = await self._get(partition, key, ("RowKey",))
         if response.status_code not in (_OK, _NOT_FOUND):
             raise _failure(response)
-        return parsedate_to_datetime(response.headers["Date"])
+        return parsedate_to_datetime(_header(response, "Date"))
 
     async def insert(self, entity: Entity) -> str | None:
         """Insert a row and return its ETag; ``None`` if there is one of that key."""
@@ -171,8 +172,8 @@ class DirectRequests:
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the properties of an answer; a time stays a text."""
-    typed = {name: value for name, value in values.items() if "odata." not in name}
+    """Return the properties of an answer, without those the row does not have; a time stays a text."""
+    typed = {name: value for name, value in values.items() if value is not None and "odata." not in name}
     for name in typed:
         if values.get(f"{name}@odata.type") == "Edm.Binary":
             typed[name] = a2b_base64(values[name])
@@ -182,11 +183,18 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
 def _etag(response: AsyncHttpResponse, *refused: int) -> str | None:
     """Return the ETag in the answer to a write; ``None`` if the row was refused with one of these."""
     if response.status_code == _NO_CONTENT:
-        return response.headers["ETag"]
+        return _header(response, "ETag")
     error = _failure(response)
     if response.status_code in refused and error_code(error) not in _ABOUT_THE_TABLE:
         return None
     raise error
+
+
+def _header(response: AsyncHttpResponse, name: str) -> str:
+    value = response.headers.get(name)
+    if value is None:
+        raise ValueError(f"it has no {name}")
+    return value
 
 
 def _failure(response: AsyncHttpResponse) -> HttpResponseError:

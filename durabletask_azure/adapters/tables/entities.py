@@ -19,6 +19,7 @@ from azure.data.tables import EdmType
 
 from durabletask_azure.adapters.tables.keys import instance_key, is_whole
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, Tombstone
+from durabletask_azure.core.stored_form import reader_of
 from durabletask_azure.errors import CommitRefusedError
 
 __all__ = [
@@ -69,10 +70,10 @@ _WIRE_OVERHEAD = 900
 """An operation's own headers and address in a transaction, its key left out."""
 
 _encode = msgspec.json.Encoder().encode
-_decode_instance = msgspec.json.Decoder(InstanceRow).decode
-_decode_lock = msgspec.json.Decoder(LockRow).decode
-_decode_outbox = msgspec.json.Decoder(OutboxRow).decode
-_decode_tombstone = msgspec.json.Decoder(Tombstone).decode
+_decode_instance = reader_of(InstanceRow)
+_decode_lock = reader_of(LockRow)
+_decode_outbox = reader_of(OutboxRow)
+_decode_tombstone = reader_of(Tombstone)
 
 
 def entity_of(row: LockRow | OutboxRow | Tombstone) -> Entity:

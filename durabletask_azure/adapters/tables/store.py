@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from time import monotonic
 
+import msgspec
+
 from durabletask_azure.adapters.tables.changes import Room
 from durabletask_azure.adapters.tables.direct import TransactionRefusedError
 from durabletask_azure.adapters.tables.entities import (
@@ -48,8 +50,10 @@ from durabletask_azure.adapters.tables.writing import (
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
+from durabletask_azure.core.stored_form import read_all
 from durabletask_azure.errors import (
     CommitRefusedError,
+    HistoryMissingError,
     HubUnavailableError,
     OrchestrationAlreadyExistsError,
     PartitionLostError,
@@ -220,7 +224,7 @@ class TableStore:
         wanted = Filter(partition, first, segment_key(instance_id, execution_id, count))
         found = [bytes_of(row, "body") async for row in self._table.rows(wanted.text, wanted.values)]
         if len(found) != count:
-            raise HubUnavailableError(
+            raise HistoryMissingError(
                 f"{len(found)} of {count} history segments of {instance_id!r}, execution {execution_id!r}, are there"
             )
         return b"".join(found)
@@ -233,7 +237,7 @@ class TableStore:
         wanted = Filter(partition, TOMBSTONES, key_after(TOMBSTONES))
         wanted.compare("expires_at", "le", now)
         found = await self._some(partition, wanted, _WITHOUT_TAIL, count_max)
-        return [decode_tombstone(row) for row in found]
+        return read_all(decode_tombstone, ((row.key, row) for row in found))[0]
 
     async def ended_before(
         self, partition: int, status: RuntimeStatus, moment: datetime, count_max: int
@@ -278,15 +282,18 @@ class TableStore:
         page, following = await self._table.page(
             wanted.text, wanted.values, select=_WITHOUT_TAIL, size=size, token=place
         )
-        rows = [decode_instance(await self._whole(partition, row), with_tail=False) for row in page]
+        whole = [await self._whole(partition, row) for row in page]
+        rows, unreadable = read_all(_without_tail, ((_name_of(row), row) for row in whole))
         return InstancePage(
             [row for row in rows if fits(row, where)],
             None if following is None else write_token(partition, where, dict(following)),
+            unreadable,
         )
 
     async def _query_ids(self, partition: int, where: InstanceFilter, size: int, after: str) -> InstancePage:
         keys = sorted(key for key in set(map(instance_key, where.ids)) if key > after)
         rows: list[InstanceRow] = []
+        unreadable: list[str] = []
         name = partition_name(partition)
         for start in range(0, len(keys), _READS_AT_ONCE):
             portion = keys[start : start + _READS_AT_ONCE]
@@ -294,13 +301,13 @@ class TableStore:
             for key, read in zip(portion, found, strict=True):
                 if read is None:
                     continue
-                row = decode_instance(await self._whole(partition, read), with_tail=False)
-                if not fits(row, where):
-                    continue
-                rows.append(row)
+                whole = await self._whole(partition, read)
+                readable, others = read_all(_without_tail, [(_name_of(read), whole)])
+                rows += [row for row in readable if fits(row, where)]
+                unreadable += others
                 if len(rows) == size and key != keys[-1]:
-                    return InstancePage(rows, write_token(partition, where, {"after": key}))
-        return InstancePage(rows, None)
+                    return InstancePage(rows, write_token(partition, where, {"after": key}), unreadable)
+        return InstancePage(rows, None, unreadable)
 
     async def server_time(self) -> datetime:
         return await self._table.server_time()
@@ -344,6 +351,18 @@ def _names(rows: Sequence[Step]) -> tuple[list[bytes], list[bytes]]:
 
 def _instance_id(row: Row) -> str:
     return instance_id_of(row.key) if is_whole(row.key) else bytes_of(row, "instance_id").decode()
+
+
+def _name_of(row: Row) -> str:
+    """Return an instance's id, or the key of its row where the id is not in it."""
+    return instance_id_of(row.key) if is_whole(row.key) else row.key
+
+
+def _without_tail(row: Row) -> InstanceRow:
+    instance = decode_instance(row, with_tail=False)
+    if instance_key(instance.instance_id) != row.key:
+        raise msgspec.DecodeError(f"the row {row.key!r} is of {instance.instance_id!r}")
+    return instance
 
 
 def _completed_at(row: Row) -> datetime:

@@ -8,6 +8,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import msgspec
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceModifiedError
 from azure.data.tables import TableErrorCode, UpdateMode
@@ -37,6 +38,7 @@ class Table:
         self._target = target
         self._settings = settings
         self._opened: tuple[TableClient, DirectRequests] | None = None
+        self._is_closed = False
         self.name = name
         self.counters = TableCounters()
 
@@ -55,6 +57,8 @@ class Table:
         return self._connected()[1]
 
     def _connected(self) -> tuple[TableClient, DirectRequests]:
+        if self._is_closed:
+            raise HubUnavailableError(f"table {self.name!r} is closed here")
         if self._opened is None:
             url, credential = self._target.table_url, credential_of(self._target)
             options = client_options(self._target, self._settings)
@@ -63,7 +67,8 @@ class Table:
         return self._opened
 
     async def close(self) -> None:
-        """Close the connections; the next request would open new ones."""
+        """Close the connections, for good; closing twice is harmless."""
+        self._is_closed = True
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened[0].close()
@@ -78,7 +83,7 @@ class Table:
             yield
         except AzureError as error:
             raise self.failure(error, doing) from error
-        except ValueError as error:
+        except (ValueError, msgspec.MsgspecError) as error:
             raise HubUnavailableError(
                 f"{doing} table {self.name!r}: the answer cannot be read: {error}"
             ) from error
