@@ -170,7 +170,7 @@ def test_a_credential_signs_in_to_everything_and_is_asked_once_for_each_service(
         assert stage.client.get_hub_statistics().instance_count == 1
         assert hub.delete()
     assert sorted(set(credential.asked)) == [f"{BUS}/.default", f"{STORAGE}/.default"]
-    assert len(credential.asked) == 2
+    assert len(credential.asked) == 2, credential.asked
 
 
 def test_tokens_are_renewed_before_they_end_while_work_goes_on(place: dict[str, Any]) -> None:
