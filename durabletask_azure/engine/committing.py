@@ -381,8 +381,8 @@ class Committer:
             self.attempts.pop(key, None)
 
     async def note_order(self) -> None:
-        """Note in the lock row that this tenure ends in order, if it has committed nothing that says so."""
-        if self._owner.chain.row.vain:
+        """Note in the lock row that this tenure ends in order, if the one before it had committed nothing either."""
+        if self._owner.chain.row.vain > 1:
             await self._write_lock(vain=0)
 
     async def _write_lock(self, **lock: Any) -> None:
