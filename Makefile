@@ -17,7 +17,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev azurite test conformance coverage fuzz test-fast check package bench format lock clean
+.PHONY: help demo dev azurite test conformance coverage fuzz test-fast check package bench bench-wire format lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ package: dev  ## Build sdist and wheel; install the wheel into an empty environm
 
 bench: dev  ## Compare the embedded hub with its peers; other benchmarks: python -m benchmarks --help
 	$(BIN)/python -m benchmarks compare
+
+bench-wire: dev  ## Compare the hub on Azurite and the Service Bus emulator with the bare SDKs
+	$(BIN)/python -m benchmarks wire
 
 format: dev  ## Format the code and repair what lint can repair
 	$(BIN)/ruff check --fix-only --quiet .

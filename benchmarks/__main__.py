@@ -11,15 +11,18 @@ from benchmarks import cpubound, fanout, load, memory, profile
 from benchmarks.compare import PEERS, compare
 from benchmarks.fresh import ROOT
 from benchmarks.processes import require_linux
+from benchmarks.wire import run as wire
 
 __all__ = ["main"]
+
+_MODULES = (fanout, memory, cpubound, profile, wire)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Take one measurement and return the exit code: 0 when everything ran, whatever the figures."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures the embedded hub and its peers. What the figures mean: docs/performance.md.",
+        description="Measures the hubs and their peers. What the figures mean: docs/performance.md.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     compared = commands.add_parser(
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where the peers are installed (build/peers)",
     )
     compared.add_argument("--out", type=Path, help="also write every run's figures to this file, as JSON")
-    for module in (fanout, memory, cpubound, profile):
+    for module in _MODULES:
         commands.add_parser(module.COMMAND, help=module.HELP)
     load.add_options(commands.add_parser(load.COMMAND, help=load.HELP))
     for command in commands.choices.values():
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == load.COMMAND:
         load.run(small=options.small, plots=options.plots)
         return 0
-    module = {module.COMMAND: module for module in (fanout, memory, cpubound, profile)}[options.command]
+    module = {module.COMMAND: module for module in _MODULES}[options.command]
     module.run(small=options.small)
     return 0
 

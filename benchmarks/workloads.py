@@ -12,7 +12,8 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -95,38 +96,50 @@ def checked(result: object, expected: object) -> None:
         raise AssertionError(f"wrong result: {str(result)[:200]}, expected {str(expected)[:200]}")
 
 
-async def run_system(system: System, sizes: Sizes, processes: Mapping[str, int]) -> dict[str, float]:
-    """Run all workloads once and return the figures; ``processes`` are those whose processor time is counted."""
+async def run_system(
+    system: System,
+    sizes: Sizes,
+    processes: Mapping[str, int],
+    watched: Callable[[str, int], AbstractContextManager[None]] = lambda _name, _steps: nullcontext(),
+) -> dict[str, float]:
+    """Run all workloads once and return the figures; ``processes`` are those whose processor time is counted.
+
+    Each workload runs inside ``watched(name, activity steps)``, whose own time is not counted.
+    """
     checked(await system.chains(_WARM_UPS, 2), [triangle(2)] * _WARM_UPS)
     figures: dict[str, float] = {}
 
-    cpu, begun = CpuClock(processes), time.perf_counter()
-    results = await system.chains(sizes.w1_orchestrations, sizes.w1_steps)
-    seconds = time.perf_counter() - begun
+    with watched("W1", sizes.w1_orchestrations * sizes.w1_steps):
+        cpu, begun = CpuClock(processes), time.perf_counter()
+        results = await system.chains(sizes.w1_orchestrations, sizes.w1_steps)
+        seconds = time.perf_counter() - begun
+        figures["W1 cpu"] = cpu.seconds() * 1000 / sizes.w1_orchestrations
     checked(results, [triangle(sizes.w1_steps)] * sizes.w1_orchestrations)
     figures["W1"] = sizes.w1_orchestrations / seconds
-    figures["W1 cpu"] = cpu.seconds() * 1000 / sizes.w1_orchestrations
 
-    begun = time.perf_counter()
-    result = await system.fan_out(sizes.w2_width)
-    figures["W2"] = time.perf_counter() - begun
+    with watched("W2", sizes.w2_width):
+        begun = time.perf_counter()
+        result = await system.fan_out(sizes.w2_width)
+        figures["W2"] = time.perf_counter() - begun
     checked(result, triangle(sizes.w2_width))
 
     latencies: list[float] = []
-    for _ in range(sizes.w3_orchestrations):
-        begun = time.perf_counter()
-        result = await system.chain(1)
-        latencies.append((time.perf_counter() - begun) * 1000)
-        checked(result, 0)
+    with watched("W3", sizes.w3_orchestrations):
+        for _ in range(sizes.w3_orchestrations):
+            begun = time.perf_counter()
+            result = await system.chain(1)
+            latencies.append((time.perf_counter() - begun) * 1000)
+            checked(result, 0)
     figures["W3 p50"] = statistics.median(latencies)
     figures["W3 p95"] = _p95(latencies)
 
     for steps in sizes.w4_steps:
-        cpu, begun = CpuClock(processes), time.perf_counter()
-        result = await system.chain(steps)
-        figures[f"W4 {steps}"] = time.perf_counter() - begun
+        with watched(f"W4 {steps}", steps):
+            cpu, begun = CpuClock(processes), time.perf_counter()
+            result = await system.chain(steps)
+            figures[f"W4 {steps}"] = time.perf_counter() - begun
+            figures["W4 cpu"] = cpu.seconds() * 1000 / steps
         checked(result, triangle(steps))
-        figures["W4 cpu"] = cpu.seconds() * 1000 / steps
     return figures
 
 

@@ -12,6 +12,7 @@ from durabletask_azure.emulator.broker.namespace import Namespace
 from durabletask_azure.emulator.cbs import Access, Credentials
 from durabletask_azure.emulator.faults import Faults
 from durabletask_azure.emulator.limits import Limits
+from durabletask_azure.emulator.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Broker:
         credentials: what is taken.
         limits: what is allowed.
         faults: what goes wrong on request.
+        traffic: what was sent and received.
         clock: seconds since 1970.
         later: calls something after some seconds.
     """
@@ -33,6 +35,7 @@ class Broker:
     clock: Callable[[], float]
     later: Callable[[float, Callable[[], None]], None]
     faults: Faults = field(default_factory=Faults)
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 class Client(Protocol):

@@ -49,6 +49,7 @@ _STATUS: Final = {
     "amqp:link:message-size-exceeded": 413,
 }
 
+_NUMBERS: Final = "sequence-numbers"
 Body = dict[Value, Value]
 
 
@@ -111,6 +112,18 @@ def answer(queue: Queue, request: Request, limits: Limits) -> tuple[dict[str, Va
     return {"statusCode": Int(200), "statusDescription": "OK"}, body
 
 
+def operation_of(request: Request) -> str:
+    """Return the name of the operation a request asks for, nothing for one that is not known."""
+    name = text(request.properties.get("operation"))
+    return name if name in _OPERATIONS else ""
+
+
+def scheduled(body: Value) -> int:
+    """Return how many messages the answer to a request confirms as scheduled."""
+    numbers = body.get(_NUMBERS) if isinstance(body, dict) else None
+    return len(numbers.items) if isinstance(numbers, Array) else 0
+
+
 def refusal(error: AmqpError) -> dict[str, Value]:
     """Return the properties of an answer that is an error."""
     return {
@@ -163,7 +176,7 @@ def _schedule(operation: Operation) -> Body:
             "amqp:link:message-size-exceeded",
             f"a request has at most {operation.limits.message_bytes_max} bytes of messages",
         )
-    return {"sequence-numbers": Array(tuple(operation.queue.send(contents)))}
+    return {_NUMBERS: Array(tuple(operation.queue.send(contents)))}
 
 
 def _message_of(value: Value) -> bytes:

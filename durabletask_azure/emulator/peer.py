@@ -244,6 +244,7 @@ class Peer:
 
     def _attach_queue(self, link: IncomingLink | OutgoingLink, path: str) -> None:
         queue = self.broker.namespace.find(path)
+        self.broker.traffic.of(queue.path).attaches += 1
         if isinstance(link, IncomingLink):
             sender = QueueSender(self, link, queue)
             self._incoming[link] = sender

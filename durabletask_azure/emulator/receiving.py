@@ -102,6 +102,7 @@ class QueueReceiver:
             tag = self._unlocked_tags.to_bytes(16, "big")
         else:
             tag = lock.token
+        self._client.broker.traffic.of(self.address).deliveries += 1
         self.link.send(tag, encode_message(message, lock), settled=lock is None)
         self._client.dirty()
 
@@ -141,6 +142,7 @@ class QueueReceiver:
                 self.link.settle(event.delivery, encode_rejected(fault.error))
 
     def _settle(self, event: DeliveryUpdated, *, reply: bool) -> None:
+        self._client.broker.traffic.of(self.address).settlements += 1
         try:
             state = self._apply(event.delivery.tag, event.outcome)
         except AmqpError as error:

@@ -14,7 +14,7 @@ from durabletask_azure.emulator.amqp.types import AmqpError
 from durabletask_azure.emulator.broker.queue import Queue
 from durabletask_azure.emulator.context import Client
 from durabletask_azure.emulator.faults import Fault, FaultKind, Operation
-from durabletask_azure.emulator.management import answer, refusal
+from durabletask_azure.emulator.management import answer, operation_of, refusal, scheduled
 
 logger = logging.getLogger("durabletask_azure.emulator")
 
@@ -122,6 +122,7 @@ class ManagementRequests:
         except AmqpError as error:
             self._link.settle(event.delivery_id, encode_rejected(error))
             return
+        self._client.broker.traffic.of(self._queue.path).requests[operation_of(request)] += 1
         fault = self._client.broker.faults.take(Operation.MANAGE, self._queue.path)
         if fault is None:
             self.answer(request)
@@ -137,6 +138,7 @@ class ManagementRequests:
         try:
             self._client.access.check(self._queue.path)
             properties, body = answer(self._queue, request, self._client.broker.limits)
+            self._client.broker.traffic.of(self._queue.path).messages += scheduled(body)
         except AmqpError as error:
             properties, body = refusal(error), None
         self._send(request, build_response(request, properties, body))

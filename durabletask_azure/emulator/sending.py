@@ -67,10 +67,15 @@ class QueueSender:
             self._client.dirty()
 
     def _take(self, event: MessageReceived) -> Encoded:
+        traffic = self._client.broker.traffic.of(self.address)
+        traffic.sends += 1
         try:
-            self._queue.send(_contents(event))
+            contents = _contents(event)
+            self._queue.send(contents)
         except AmqpError as error:
             return encode_rejected(error)
+        traffic.messages += len(contents)
+        traffic.bytes += len(event.payload)
         return STATE_ACCEPTED
 
 

@@ -88,6 +88,7 @@ class Emulator:
             self.namespace,
             settings.credentials,
             self.faults,
+            self.broker.traffic,
             settings.clock,
             self.changed,
             self._status,

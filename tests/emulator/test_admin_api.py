@@ -257,3 +257,24 @@ def test_a_config_that_is_wrong_says_where(tmp_path: Path, properties: dict[str,
     path = write(tmp_path / "Config.json", [{"Name": "q", "Properties": properties}], [])
     with pytest.raises(ConfigError, match=says):
         read_config(path)
+
+
+def test_what_went_over_the_wire_is_counted_by_queue(emulator: RunningEmulator) -> None:
+    emulator.create_queue("counted", lock_s=30.0)
+    due = datetime.now(UTC) + timedelta(hours=1)
+    with ServiceBusClient.from_connection_string(emulator.connection_string) as client:
+        with client.get_queue_sender("counted") as sender:
+            sender.send_messages([ServiceBusMessage("one"), ServiceBusMessage("two")])
+            sender.send_messages(ServiceBusMessage("three"))
+            sender.schedule_messages([ServiceBusMessage("late"), ServiceBusMessage("later")], due)
+        with client.get_queue_receiver("counted", max_wait_time=10) as receiver:
+            for message in receiver.receive_messages(max_message_count=1):
+                receiver.renew_message_lock(message)
+                receiver.complete_message(message)
+    found = json.loads(ask(emulator, "GET", "/traffic")[1])["counted"]
+    assert (found["sends"], found["messages"]) == (2, 5)
+    assert (found["deliveries"], found["settlements"], found["attaches"]) == (1, 1, 2)
+    assert found["requests"] == {"com.microsoft:schedule-message": 1, "com.microsoft:renew-lock": 1}
+    assert found["bytes"] > len("onetwothree")
+    assert ask(emulator, "DELETE", "/traffic")[0] == 204
+    assert json.loads(ask(emulator, "GET", "/traffic")[1]) == {}

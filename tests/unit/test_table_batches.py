@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from azure.core import MatchConditions
@@ -16,7 +17,6 @@ from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
-from yarl import URL
 
 from durabletask_azure.adapters.tables.batches import Answer, decode_answers, encode_batch
 from durabletask_azure.adapters.tables.direct import DirectRequests
@@ -208,8 +208,8 @@ async def test_requests_about_one_row_are_the_sdks(monkeypatch: pytest.MonkeyPat
                 await call
         their, our = theirs.requests[-1], ours[1].requests[-1]
         assert our.method == their.method
-        # Both go through yarl, which sends one form of an address and signs that.
-        assert URL(our.url) == URL(their.url)
+        # Theirs is signed in the form in which aiohttp sends it, whatever it looks like before; ours is of that form.
+        assert unquote(our.url) == unquote(their.url)
         for name in ("x-ms-version", "DataServiceVersion", "If-Match", "Prefer", "Authorization"):
             assert our.headers.get(name) == their.headers.get(name), name
         assert ("Content-Type" in our.headers) == ("Content-Type" in their.headers)

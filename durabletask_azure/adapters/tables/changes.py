@@ -27,6 +27,8 @@ __all__ = ["LockRowSignal", "Room", "room_of"]
 _SLOWER = 1.5
 _OWN_S = 2.0
 """How long after a commit of this process the lock row of its partition need not be read."""
+_CROWD = 128
+"""So many ends between two looks, and the next one has to come sooner, before names are lost."""
 _log = logging.getLogger("durabletask_azure.adapters.tables")
 _rooms: WeakValueDictionary[tuple[str, str], Room] = WeakValueDictionary()
 _rooms_lock = threading.Lock()
@@ -261,9 +263,5 @@ class LockRowSignal:
                 not watch.ended and new_changes is not None and watch.name in new_changes
             ):
                 watch.event.set()
-        if len(new_ends or ()) > ENDED_CROWD or new_ends is None:
+        if len(new_ends or ()) > _CROWD or new_ends is None:
             self._pause_s = max(self._settings.poll_s_min, self._pause_s / (_SLOWER * 2))
-
-
-ENDED_CROWD = 128
-"""So many ends between two looks, and the next one has to come sooner, before names are lost."""

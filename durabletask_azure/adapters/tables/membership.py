@@ -1,7 +1,8 @@
 """The workers of a hub: rows whose age is told by the service's own times.
 
-A worker looks at them about once a second to balance partitions; the same look tells whoever waits for a change. Rows
-of workers that are long silent are removed by whoever sees them.
+A worker looks at them once a second to balance partitions, and more often while it waits for a change: how soon a
+stopped worker's partitions go on elsewhere depends on it. Rows of workers that are long silent are removed by whoever
+sees them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ __all__ = ["TableMembership"]
 
 _SILENT_HEARTBEATS = 4
 _DEAD_HEARTBEATS = 24
-_LATE = 1.25
-"""By how much a look at the workers is late before who waits for a change takes one."""
+_LOOKS = 4
+"""How often whoever waits for a change looks in the time between two rounds of balancing."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(WorkerRow).decode
 
@@ -81,8 +82,7 @@ class TableMembership:
             now = monotonic()
             if now >= deadline:
                 return
-            # A worker that balances looks by itself; who does not, looks here.
-            due = (self._looked_at or now) + self._settings.balance_s * _LATE
+            due = (self._looked_at or now) + self._settings.balance_s / _LOOKS
             if now >= due:
                 await self.workers()
                 continue

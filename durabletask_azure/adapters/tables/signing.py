@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.core.credentials_async import AsyncTokenCredential
@@ -16,7 +17,6 @@ from azure.core.pipeline.policies import (
     AzureSasCredentialPolicy,
     SansIOHTTPPolicy,
 )
-from yarl import URL
 
 from durabletask_azure.adapters.storage import Credential
 
@@ -45,7 +45,9 @@ class _SharedKeyPolicy(SansIOHTTPPolicy[Any, Any]):
         name, key = self._credential.named_key
         sent = request.http_request
         kind = sent.headers.get("Content-Type", "")
-        path = URL(sent.url).raw_path  # in the very form in which it is sent
+        path = urlsplit(
+            str(sent.url)
+        ).path  # quoted as aiohttp quotes it: it is sent in the very form that is signed
         text = f"{sent.method}\n\n{kind}\n{sent.headers['x-ms-date']}\n/{name}{path}"
         digest = hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256).digest()
         sent.headers["Authorization"] = f"SharedKey {name}:{base64.b64encode(digest).decode()}"

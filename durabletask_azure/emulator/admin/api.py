@@ -1,4 +1,4 @@
-"""The administration API: queues over HTTP, `/health`, and faults for tests."""
+"""The administration API: queues over HTTP, `/health`, `/traffic`, and faults for tests."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from durabletask_azure.emulator.broker.namespace import Namespace, QueueExistsEr
 from durabletask_azure.emulator.broker.settings import MANAGE, SettingsError
 from durabletask_azure.emulator.cbs import Credentials, unauthorized
 from durabletask_azure.emulator.faults import Fault, FaultKind, Faults, Operation
+from durabletask_azure.emulator.traffic import Traffic
 
 logger = logging.getLogger("durabletask_azure.emulator")
 
@@ -43,6 +44,7 @@ class AdminApi:
         namespace: the queues.
         credentials: what is taken of clients.
         faults: what goes wrong on request.
+        traffic: what was sent and received.
         clock: seconds since 1970.
         changed: called after a change, so that it is kept and its consequences are sent.
         status: tells what `/health` shows.
@@ -54,6 +56,7 @@ class AdminApi:
         namespace: Namespace,
         credentials: Credentials,
         faults: Faults,
+        traffic: Traffic,
         clock: Callable[[], float],
         changed: Callable[[], None],
         status: Callable[[], dict[str, object]],
@@ -62,6 +65,7 @@ class AdminApi:
         self._namespace = namespace
         self._credentials = credentials
         self._faults = faults
+        self._traffic = traffic
         self._clock = clock
         self._changed = changed
         self._status = status
@@ -93,6 +97,8 @@ class AdminApi:
             return _json({"status": "healthy", **self._status()})
         if path == "faults":
             return self._do_faults(request)
+        if path == "traffic":
+            return self._do_traffic(request)
         if path == "restart" and request.method == "POST":
             self._restart()
             return Response(204)
@@ -168,6 +174,12 @@ class AdminApi:
                 return Response(400, msgspec.json.encode({"error": str(error)}), JSON)
             return Response(204)
         return _json({"faults": self._faults.waiting})
+
+    def _do_traffic(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            self._traffic.clear()
+            return Response(204)
+        return _json(self._traffic.as_json())
 
 
 def _json(value: object) -> Response:

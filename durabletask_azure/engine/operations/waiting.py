@@ -13,7 +13,8 @@ from durabletask_azure.settings import Settings
 __all__ = ["Waiting"]
 
 _PROMPT_POLL_S = 10.0
-"""How often a waiting client looks by itself where every change is told anyway."""
+_PROMPT_POLL_S_MAX = 60.0
+"""A waiting client looks by itself after the first, growing to the second, where every change is told anyway."""
 
 
 class Waiting:
@@ -78,8 +79,10 @@ class Waiting:
         clock, settings = self._ports.clock, self._settings
         changes = self._ports.changes
         deadline = clock.monotonic() + timeout_s
-        pause_s = _PROMPT_POLL_S if changes.is_prompt else settings.poll_s_min
-        poll_s_max = max(pause_s, settings.poll_s_max)
+        if changes.is_prompt:
+            pause_s, poll_s_max = _PROMPT_POLL_S, _PROMPT_POLL_S_MAX
+        else:
+            pause_s, poll_s_max = settings.poll_s_min, settings.poll_s_max
         watch = changes.watch(self._instances.partition_of(instance_id), instance_id, ended=ended)
         try:
             while True:
