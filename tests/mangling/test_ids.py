@@ -18,7 +18,9 @@ from durabletask_azure.adapters.tables.keys import (
 )
 from durabletask_azure.core.payloads import is_name, payload_prefix
 
-ODD = "|'/%\\#?!:;.,~`^&*()[]{}<>@$+=-_ \t\n\u0000\u001f\u007f\u0080\u2028\ufeff\U0001f388éÉß\u0130\u0131\u212a"
+ODD = (
+    "|'/%\\#?!:;.,~`^&*()[]{}<>@$+=-_ \t\n\u0000\u001f\u007f\u0080\u2028\ufeff\U0001f388éÉß\u0130\u0131\u212a"
+)
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
