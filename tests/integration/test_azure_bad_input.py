@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from azurite.start import ACCOUNT, RunningAzurite
+from azurite.start import KEY as AZURITE_KEY
 from durabletask_azure import (
     ActivityContext,
     AzureSettings,
@@ -41,6 +42,7 @@ from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.emulator.server import ServerSettings
 from durabletask_azure.settings import Settings
 from tests.azure_services import AzureServices
+from tests.behaviours.stage import Stage
 
 pytestmark = [pytest.mark.azure, pytest.mark.timeout(90)]
 
@@ -333,6 +335,48 @@ def test_a_host_that_does_not_exist(settings: Make) -> None:
         HubUnavailableError,
         "storage account 'nobody'",
     )
+
+
+def work(ctx: ActivityContext) -> str:
+    return "done"
+
+
+async def worked(ctx: OrchestrationContext) -> str:
+    return await ctx.call_activity(work)
+
+
+@pytest.mark.usefixtures("there")
+def test_a_repair_sends_again_what_a_lost_queue_took(
+    settings: Make, guarded: RunningEmulator, azure_services: AzureServices
+) -> None:
+    queue = azure_services.names.activities()
+    with TaskHub.azure(settings()) as hub:
+        stage = Stage(hub)
+        worker = TaskHubWorker(hub)
+        worker.add_orchestrator(worked)
+        worker.use_work_item_filters()
+        worker.start()
+        instance_id = stage.client.schedule_new_orchestration(worked)
+        stage.eventually(lambda: guarded.counts(queue).active == 1)
+        worker.stop()
+        guarded.delete_queue(queue)
+        repaired = hub.repair()
+        assert (repaired.created, repaired.activities) == ((f"queue {queue}",), 1)
+        stage.worker(worked, activities=[work])
+        assert stage.completed(instance_id) == "done"
+
+
+@pytest.mark.usefixtures("there")
+def test_no_secret_is_in_the_logs_of_a_working_hub(settings: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with TaskHub.azure(settings()) as hub:
+        stage = Stage(hub)
+        stage.worker(worked, activities=[work])
+        assert stage.result(worked) == "done"
+        assert hub.check().is_sound
+    assert len(caplog.records) > 10
+    for secret in (KEY, AZURITE_KEY, "sig="):
+        assert not [record for record in caplog.records if secret in record.getMessage()], secret
 
 
 @pytest.mark.usefixtures("there")
