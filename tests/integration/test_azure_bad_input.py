@@ -35,6 +35,7 @@ from durabletask_azure import (
 from durabletask_azure.adapters.azure.upgrades import upgraded
 from durabletask_azure.adapters.blobs import HubBlobs
 from durabletask_azure.adapters.tables import HubTable
+from durabletask_azure.connection_strings import ConnectionString
 from durabletask_azure.emulator.broker.settings import LISTEN, MANAGE, SEND, Policy
 from durabletask_azure.emulator.cbs import Credentials
 from durabletask_azure.emulator.fixture import RunningEmulator
@@ -127,6 +128,38 @@ def test_a_wrong_key_of_service_bus(settings: Make, manage: bool) -> None:
     wrong = base64.b64encode(b"wrong").decode()
     for policy in ("Root", "Nobody"):
         refused(settings(policy, wrong, manage=manage), HubAccessError, "service_bus", "key")
+
+
+@pytest.mark.usefixtures("there")
+def test_no_log_of_a_hub_at_work_or_cut_off_holds_a_key(
+    settings: Make, guarded: RunningEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)  # the SDKs' loggers too
+    made = settings("Root", KEY)
+
+    async def flow(ctx: OrchestrationContext, value: int) -> int:
+        return await ctx.call_activity(plus_one, input=value)
+
+    def plus_one(ctx: ActivityContext, value: int) -> int:
+        return value + 1
+
+    with TaskHub.azure(made) as hub:
+        worker, client = TaskHubWorker(hub), TaskHubClient(hub)
+        worker.add_orchestrator(flow)
+        worker.add_activity(plus_one)
+        with worker:
+            worker.start()
+            for number in range(2):
+                instance_id = client.schedule_new_orchestration(flow, input=number)
+                state = client.wait_for_orchestration_completion(instance_id, timeout=SECONDS)
+                assert state is not None
+                assert state.get_output() == number + 1
+                guarded.cut_connections()
+    assert "azure" in {record.name.partition(".")[0] for record in caplog.records}
+    storage_key = made.storage["AccountKey"] if isinstance(made.storage, ConnectionString) else ""
+    assert storage_key
+    for secret in (KEY, storage_key):
+        assert secret not in caplog.text
 
 
 @pytest.mark.usefixtures("there")
