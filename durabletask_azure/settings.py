@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """Events in the history of one execution, unconsumed external events included; an instance that has more fails.
     Continue-as-new begins a new history."""
     open_tasks_max: int = 250_000
-    """Activities, sub-orchestrations and timers an execution may have open at once (its fan-out); beyond it it fails."""
+    """Activities, sub-orchestrations and timers an execution may have open at once; beyond it it fails."""
     executions_kept: int = 10
     """Past executions of an instance (continue-as-new) whose history stays readable."""
     seen_ids_s: float = 3600.0
