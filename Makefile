@@ -17,10 +17,11 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev azurite test conformance coverage fuzz test-fast check package bench bench-wire format lock clean
+.PHONY: help demo dev azurite emulator-config test conformance coverage fuzz test-fast check package bench bench-wire format
+.PHONY: lock clean
 
 help:  ## List what can be made
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  variables: PYTHON=$(PYTHON) VENV=$(VENV) JOBS=$(JOBS) RUNS=$(RUNS) HUB=$(HUB)"
 
 # Azurite runs on a Node from PyPI, which only development needs.
@@ -31,6 +32,9 @@ dev: $(VENV)/.installed-dev  ## Set up the environment for working on the code
 
 azurite: dev  ## Run Azurite, the storage emulator, on free ports until Ctrl-C
 	$(BIN)/python azurite/start.py
+
+emulator-config: dev  ## Make containers/Config.json, the queues of Microsoft's emulator, from containers/hub.toml
+	$(BIN)/python -m durabletask_azure.emulator_config containers/hub.toml --output containers/Config.json
 
 test: dev build/azurite/installed.txt coverage  ## Run every test, and fail if a required behaviour or a branch of the core is not shown
 	$(PYTEST) --behaviours

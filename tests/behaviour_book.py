@@ -7,10 +7,11 @@
 ran on no hub, and the table says `any`.
 
 **What is required** stands in `tests/behaviours.toml` (ini option `behaviours_file`). A number under `[hub]` needs a
-passing test on `memory` or `disk`; a number under `[any]`, such as the replay of a saved history, needs a passing test
-and no hub. Tests of numbers that are not listed are welcome and shown.
+passing test on the embedded hub, `memory` or `disk`, and one on `azure`, over the wire; a number under `[any]`, such as
+the replay of a saved history, needs a passing test and no hub. Tests of numbers that are not listed are welcome and
+shown.
 
-**What it does.** Every run that ran such tests ends with a table: number, test, result per hub. With `--behaviours`
+**What it does.** Every run that ran such tests ends with a table: number, test, a column per hub. With `--behaviours`
 each required number that nothing has shown is reported as one more failed test, so the run fails and the closing line
 says so. The option judges the whole tree: with paths, `-k`, `-m`, `--lf` or `--deselect` it is refused.
 
@@ -30,10 +31,13 @@ import pytest
 
 _PLUGIN_NAME: Final = "durabletask-azure-behaviours"
 _TEST_NAME: Final = re.compile(r"test((?:_b\d+)+)(?:_|$)")
-_LOCAL_HUBS: Final = frozenset({"memory", "disk"})
-_HUBS: Final = ("any", "memory", "disk", "azure")
+_NEEDED_ON: Final = (("memory", "disk"), ("azure",))
+"""Where a number under `[hub]` is shown: on one hub of each of these."""
+
+_HUBS: Final = ("memory", "disk", "azure", "any")
 # Worst last: what a test shows is the worst that any of its phases or parameters came to.
 _RESULTS: Final = ("passed", "skipped", "xfailed", "FAILED")
+_COLUMN: Final = max(map(len, _RESULTS))
 
 
 def numbers_in(test_name: str) -> tuple[int, ...]:
@@ -91,18 +95,28 @@ class Book:
                 for hub, result in per_hub.items()
                 if shown == number and result == "passed"
             }
-            if number in self._on_a_hub and not hubs & _LOCAL_HUBS:
-                lacks.append((number, f"B{number} {self._titles[number]}: no passing test on memory or disk"))
+            title = f"B{number} {self._titles[number]}"
+            if number in self._on_a_hub:
+                lacks += [
+                    (number, f"{title}: no passing test on {' or '.join(needed)}")
+                    for needed in _NEEDED_ON
+                    if hubs.isdisjoint(needed)
+                ]
             elif not hubs:
-                lacks.append((number, f"B{number} {self._titles[number]}: no passing test"))
+                lacks.append((number, f"{title}: no passing test"))
         return lacks
 
     def table(self) -> Iterable[str]:
-        """Yield the lines of the table, by number and test."""
+        """Yield the lines of the table, by number and test; a column per hub, `any` for tests without one."""
         width = max(len(test) for _, test in self._shown)
+        yield _line("", "", _HUBS, width)
         for (number, test), per_hub in sorted(self._shown.items()):
-            results = "  ".join(f"{hub} {per_hub[hub]}" for hub in _HUBS if hub in per_hub)
-            yield f"{f'B{number}':<5} {test:<{width}}  {results}"
+            yield _line(f"B{number}", test, [per_hub.get(hub, "-") for hub in _HUBS], width)
+
+
+def _line(number: str, test: str, columns: Iterable[str], width: int) -> str:
+    cells = " ".join(f"{cell:<{_COLUMN}}" for cell in columns)
+    return f"{number:<5} {test:<{width}}  {cells}".rstrip()
 
 
 def _result(report: pytest.TestReport) -> str:

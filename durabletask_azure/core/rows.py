@@ -251,5 +251,7 @@ def write_size(write: RowWrite) -> int:
             return len(write.events) * 2 + _ROW_OVERHEAD
         case PutOutbox():
             return len(_encoder.encode(write.row)) * 2 + _ROW_OVERHEAD
+        case PutTombstone():
+            return len(_encoder.encode(write.tombstone)) * 2 + _ROW_OVERHEAD
         case _:
             return _ROW_OVERHEAD

@@ -55,9 +55,9 @@ def test_b29_a_termination_before_the_start_message_is_kept(stage: Stage) -> Non
     assert state.get_output() == "enough"
 
 
-def test_b29_an_event_before_a_scheduled_start_is_kept(stage: Stage) -> None:
+def test_b29_an_event_before_a_scheduled_start_is_kept(stage: Stage, pace: float) -> None:
     stage.worker(two_words)
-    start_at = datetime.now(UTC) + timedelta(seconds=0.4)
+    start_at = datetime.now(UTC) + timedelta(seconds=0.4 * pace)
     instance_id = stage.client.schedule_new_orchestration(two_words, start_at=start_at)
     stage.client.raise_orchestration_event(instance_id, "first", data="one")
     row = stage.until(instance_id, lambda row: row is not None and bool(row.kept))

@@ -246,14 +246,16 @@ def test_b126_only_so_many_dead_letters_are_kept(open_stage: Callable[..., Stage
     assert len(stage.hub.run(keep_all)) == 5
     kept = stage.client.list_dead_letters()
     assert len(kept) == 3
-    assert [letter.letter_id for letter in kept] == sorted(letter.letter_id for letter in kept)
+    assert [letter.enqueued_at for letter in kept] == sorted(letter.enqueued_at for letter in kept)
     assert stage.client.get_hub_statistics().dead_letters_kept == 3
 
 
 # ---------------------------------------------------------------- statistics
 
 
-def test_b127_statistics_count_instances_messages_activities_and_workers(stage: Stage) -> None:
+def test_b127_statistics_count_instances_messages_activities_and_workers(stage: Stage, hub_kind: str) -> None:
+    # Service Bus counts whole queues, and tasks that were received with those that wait; Tables do not tell sizes.
+    tells_more = hub_kind != "azure"
     gate = threading.Event()
 
     def block(ctx: ActivityContext, _: Any) -> None:
@@ -265,7 +267,7 @@ def test_b127_statistics_count_instances_messages_activities_and_workers(stage: 
     empty = stage.client.get_hub_statistics()
     assert empty.instance_count == 0
     assert set(empty.instances) == set(OrchestrationStatus)
-    assert [part.partition for part in empty.partitions] == [0, 1, 2, 3]
+    assert [part.partition for part in empty.partitions] == [*range(stage.hub.ports.info.partitions)]
     assert empty.workers == ()
     assert {part.owner for part in empty.partitions} == {None}
     stage.client.schedule_new_orchestration(flow, instance_id="now")
@@ -275,16 +277,15 @@ def test_b127_statistics_count_instances_messages_activities_and_workers(stage: 
     waiting = stage.client.get_hub_statistics()
     assert (waiting.messages_waiting, waiting.messages_scheduled) == (1, 1)
     own = waiting.partitions[stage.partition("now")]
-    assert own.messages_waiting == 1
-    created = stage.state("now").created_at
-    assert own.oldest_message_at is not None
-    assert abs(own.oldest_message_at - created) < timedelta(seconds=WAIT_S)
+    assert own.messages_waiting == (1 if tells_more else None)
+    if tells_more:
+        assert own.oldest_message_at is not None
+        assert abs(own.oldest_message_at - stage.state("now").created_at) < timedelta(seconds=WAIT_S)
     assert waiting.instances[OrchestrationStatus.PENDING] == waiting.instance_count == 2
-    assert waiting.stored_bytes is not None
-    assert waiting.stored_bytes > 0
+    assert (waiting.stored_bytes or 0) > 0 or not tells_more
 
     stage.worker(flow, breaks, activities=[block])
-    stage.eventually(lambda: stage.client.get_hub_statistics().activities_running == 1)
+    stage.eventually(lambda: activities_of(stage) == ((0, 1) if tells_more else (1, None)))
     stage.run(breaks)
     stage.eventually(lambda: {part.owner for part in stage.client.get_hub_statistics().partitions} != {None})
     running = stage.client.get_hub_statistics()
@@ -297,9 +298,14 @@ def test_b127_statistics_count_instances_messages_activities_and_workers(stage: 
     assert not worker.is_stopping
     gate.set()
     stage.end("now")
-    stage.eventually(lambda: stage.client.get_hub_statistics().activities_running == 0)
+    stage.eventually(lambda: activities_of(stage) == (0, 0 if tells_more else None))
     after = stage.client.get_hub_statistics()
-    assert (after.activities_waiting, after.messages_waiting, after.messages_scheduled) == (0, 0, 1)
+    assert (after.messages_waiting, after.messages_scheduled) == (0, 1)
+
+
+def activities_of(stage: Stage) -> tuple[int, int | None]:
+    statistics = stage.client.get_hub_statistics()
+    return statistics.activities_waiting, statistics.activities_running
 
 
 # ---------------------------------------------------------------- retention

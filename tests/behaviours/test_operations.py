@@ -352,17 +352,18 @@ def test_b123_the_commit_of_a_stale_owner_is_refused_and_its_memory_dropped(stag
 
 def test_b124_partitions_move_when_a_worker_joins_and_leaves(stage: Stage) -> None:
     first = stage.worker(waits)
-    stage.eventually(lambda: shares(stage) == [4])
+    partitions = stage.hub.ports.info.partitions
+    stage.eventually(lambda: shares(stage) == [partitions])
     ids = [stage.client.schedule_new_orchestration(waits) for _ in range(20)]
     for instance_id in ids:
         stage.client.wait_for_orchestration_start(instance_id, timeout=WAIT_S)
     second = stage.worker(waits)
-    stage.eventually(lambda: shares(stage) == [2, 2])
+    stage.eventually(lambda: shares(stage) == [partitions // 2] * 2)
     for number, instance_id in enumerate(ids[:10]):
         stage.client.raise_orchestration_event(instance_id, "go", data=number)
     assert [stage.completed(instance_id) for instance_id in ids[:10]] == list(range(10))
     first.stop()
-    stage.eventually(lambda: shares(stage) == [4])
+    stage.eventually(lambda: shares(stage) == [partitions])
     for number, instance_id in enumerate(ids[10:]):
         stage.client.raise_orchestration_event(instance_id, "go", data=number)
     assert [stage.completed(instance_id) for instance_id in ids[10:]] == list(range(10))

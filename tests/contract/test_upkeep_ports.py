@@ -15,10 +15,18 @@ async def buried(ports: HubPorts, *message_ids: str, partition: int = 0) -> list
     await ports.orchestrations.send([message(name, partition=partition) for name in message_ids])
     session = await ports.orchestrations.accept(partition)
     assert session is not None
-    for delivery in await session.receive(len(message_ids), WAIT_S):
-        await session.dead_letter(delivery, "Poison", f"{delivery.id} cannot be handled")
+    received = 0
+    while received < len(message_ids):
+        for delivery in await session.receive(len(message_ids) - received, WAIT_S):
+            await session.dead_letter(delivery, "Poison", f"{delivery.id} cannot be handled")
+            received += 1
     await session.close()
-    return [*await ports.orchestrations.dead_letters(len(message_ids))]
+    letters: list[DeadLetter] = []
+    while len(letters) < len(message_ids):
+        found = await ports.orchestrations.dead_letters(len(message_ids) - len(letters))
+        assert found, f"only {len(letters)} of {len(message_ids)} dead letters came"
+        letters.extend(found)
+    return letters
 
 
 async def kept_ids(ports: HubPorts) -> list[str]:
@@ -96,7 +104,7 @@ async def test_an_empty_hub_counts_nothing(ports: HubPorts) -> None:
 
     assert counts.instances == {}
     assert (counts.messages_waiting, counts.messages_scheduled) == (0, 0)
-    assert (counts.tasks_waiting, counts.tasks_running) == (0, 0)
+    assert (counts.tasks_waiting, counts.tasks_running or 0) == (0, 0)
     assert (counts.dead_waiting, counts.dead_kept) == (0, 0)
     assert counts.stored_bytes is None or counts.stored_bytes > 0
 
@@ -132,7 +140,8 @@ async def test_tasks_are_counted_as_waiting_until_somebody_takes_them(ports: Hub
 
     counts = await ports.statistics.count()
 
-    assert (counts.tasks_waiting, counts.tasks_running) == (2, 1)
+    # A broker that does not tell which tasks were received counts them with those that wait.
+    assert (counts.tasks_waiting, counts.tasks_running) in ((2, 1), (3, None))
 
 
 async def test_dead_letters_are_counted_before_and_after_they_are_kept(ports: HubPorts) -> None:

@@ -141,3 +141,19 @@ async def test_what_was_prefetched_and_never_received_is_given_back_uncounted(hu
     }
     tasks = await tasks_received(other, 30)
     assert sum(one.delivery_count for one in tasks) <= 30 + 5
+
+
+async def test_a_task_given_back_does_not_come_back_to_the_link_it_came_by(running: RunningEmulator) -> None:
+    hub = EmulatedHub(running)
+    hub.create(lock_s=60.0)
+    try:
+        queues, other = hub.open(lock_s=60.0), hub.open(lock_s=60.0)
+        await queues.activities.send([task("t")])
+        (held,) = await queues.activities.receive(50, WAIT_S)  # which leaves credit for 49 more
+
+        await queues.activities.abandon([held])
+
+        (again,) = await other.activities.receive(1, 5.0)
+        assert (again.id, again.delivery_count) == ("t", 2)
+    finally:
+        await hub.close()

@@ -82,9 +82,10 @@ async def test_a_thousand_waits_cost_one_row_a_look(
 async def test_a_client_that_comes_too_late_for_a_name_looks_itself(
     spoiled: tuple[HubTable, HttpRules], table: HubTable
 ) -> None:
-    client, _ = spoiled
+    client, rules = spoiled
     watch = client.changes.watch(0, "mine", ended=True)
     await asyncio.wait_for(watch.wait(3600), WAIT_S)  # what was before the first look is not known
+    rules.add(HttpRule(status=503, count=None))  # it sees nothing of what follows
     rows = [instance(f"i{number}", status=RuntimeStatus.COMPLETED) for number in range(90)]
     await commit(table, PutInstance(instance("mine", status=RuntimeStatus.COMPLETED)))
     for turn in range(4):
@@ -95,6 +96,7 @@ async def test_a_client_that_comes_too_late_for_a_name_looks_itself(
                 for row in rows
             ),
         )
+    rules.clear()
 
     await asyncio.wait_for(watch.wait(3600), WAIT_S)
     watch.close()

@@ -20,8 +20,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    print("turns:", dict(mangle_turns(options.seed, options.messages)), flush=True)
-    print("decoders:", dict(mangle_decoders(options.seed, options.messages)), flush=True)
+    if options.messages:
+        print("turns:", dict(mangle_turns(options.seed, options.messages)), flush=True)
+        print("decoders:", dict(mangle_decoders(options.seed, options.messages)), flush=True)
     with tempfile.TemporaryDirectory() as folder, complaints() as said:
         run = Victims(Path(folder) / "hub.db", options.seed)
         try:

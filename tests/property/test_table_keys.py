@@ -85,6 +85,14 @@ def test_a_hundred_thousand_ids_have_as_many_keys() -> None:
         assert len(keys_of) == len(made)
 
 
+def test_long_ids_that_differ_at_their_ends_only_have_different_keys() -> None:
+    begin = "🎉" * 499
+    ids = (begin, f"{begin}🎉", f"{begin}🎈")
+
+    assert len(set(map(keys.instance_key, ids))) == len(set(map(keys.tombstone_key, ids))) == len(ids)
+    assert len({keys.segment_key(text, text, 0) for text in ids}) == len(ids)
+
+
 def test_instances_and_executions_do_not_run_together_in_a_segment_key() -> None:
     assert keys.segment_key("a", "b!c", 0) != keys.segment_key("a!b", "c", 0)
     assert keys.segment_key("a", "b", 1) < keys.segment_key("a", "b", 10) < keys.segment_key("a", "b", 10**6)

@@ -52,6 +52,8 @@ def test_a_size_is_above_what_the_row_takes_as_utf16() -> None:
     assert write_size(PutSegment("i", "x", 0, b"z" * 900)) > 1_800
     big = OutboxRow(n=1, index=1, unsent=tuple("name" * 10 for _ in range(10)))
     assert write_size(PutOutbox(big)) > 800
+    remembering = msgspec.structs.replace(TOMBSTONE, seen=tuple("id" * 16 for _ in range(1_000)))
+    assert write_size(PutTombstone(remembering)) > 2 * 32_000
 
 
 def test_an_instance_row_survives_storage() -> None:

@@ -131,6 +131,8 @@ class AzureHub:
         queues = open_queues(
             place.service_bus, place.names, place.options, place.settings, partitions=info.partitions
         )
+        # Letters of both queues are settled at one desk.
+        parts.table.archive.take_from(queues.orchestrations.settle_dead_letter)
 
         async def close() -> None:
             try:
