@@ -79,7 +79,7 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOp
     partitions: int | None = None
     """How many partitions the hub is created with, 1 to 128, and fixed from then on; ``None``: 4, or what it has."""
     create_if_missing: bool = False
-    """Whether opening the hub creates what is not there; needs the right to manage."""
+    """Whether opening creates the hub if it is not there; needs the right to manage."""
     manage: bool = True
     """Whether this process may use the administration API (the right "Manage"). Without, opening checks no queue,
     statistics have no queue depths, and nothing can be created or deleted."""

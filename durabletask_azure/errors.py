@@ -7,6 +7,7 @@
     │   ├── TaskCancelledError                  the result of a cancelled task was asked for
     │   ├── NonDeterminismError                 replay met other actions than the history records
     │   ├── OrchestrationStateError             an operation does not fit the state the orchestration is in
+    │   ├── OrchestrationLimitError             an orchestration is over a limit of the settings
     │   ├── OrchestrationNotFoundError          there is no such instance
     │   ├── OrchestrationAlreadyExistsError     the instance id is taken
     │   ├── OrchestratorNotRegisteredError      no orchestrator of that name is registered
@@ -71,6 +72,7 @@ __all__ = [
     "OrchestrationAlreadyExistsError",
     "OrchestrationError",
     "OrchestrationFailedError",
+    "OrchestrationLimitError",
     "OrchestrationNotFoundError",
     "OrchestrationStateError",
     "OrchestratorNotRegisteredError",
@@ -147,6 +149,10 @@ class NonDeterminismError(OrchestrationError):
 
 class OrchestrationStateError(OrchestrationError):
     """The operation does not fit the state the orchestration is in."""
+
+
+class OrchestrationLimitError(OrchestrationError):
+    """An orchestration is over a limit of the settings: too long a history, or too much open at once."""
 
 
 class OrchestrationNotFoundError(OrchestrationError):

@@ -52,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """History kept inside the instance row; beyond it the events move to a segment row."""
     segment_bytes_max: int = 256 * _KIB
     """Target size of one segment row (an entity ends at 1 MiB)."""
+    history_events_max: int = 1_000_000
+    """Events in the history of one execution, unconsumed external events included; an instance that has more fails.
+    Continue-as-new begins a new history."""
+    open_tasks_max: int = 250_000
+    """Activities, sub-orchestrations and timers an execution may have open at once; beyond it it fails."""
     executions_kept: int = 10
     """Past executions of an instance (continue-as-new) whose history stays readable."""
     seen_ids_s: float = 3600.0

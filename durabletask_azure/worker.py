@@ -354,6 +354,7 @@ class TaskHubWorker(WorkPolicies):
             failure_text_bytes_max=settings.failure_text_bytes_max,
             name_chars_max=settings.name_chars_max,
             instance_id_chars_max=settings.instance_id_chars_max,
+            actions_max=settings.open_tasks_max,
             default_version=None if versioning is None else versioning.default_version,
             maximum_timer_interval=self._maximum_timer_interval,
             orchestration_middleware=tuple(self._orchestration_middleware),

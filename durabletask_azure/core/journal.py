@@ -29,7 +29,7 @@ from durabletask_azure.core.middleware import ActivityMiddleware, OrchestrationM
 from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.core.retry import RetryPolicy, next_delay
 from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
-from durabletask_azure.errors import OrchestrationStateError, PayloadCodecError
+from durabletask_azure.errors import OrchestrationLimitError, OrchestrationStateError, PayloadCodecError
 
 __all__ = ["Journal", "RuntimeOptions", "Start", "activity_action", "child_action"]
 
@@ -46,6 +46,8 @@ class RuntimeOptions:
     failure_text_bytes_max: int = 16 * 1024
     name_chars_max: int = 250
     instance_id_chars_max: int = 500
+    actions_max: int = 250_000
+    """Actions an orchestrator may take between two of its waits."""
     steps_max: int = 10_000_000
     """Callbacks one event may set off before the orchestrator counts as never coming to rest."""
     default_version: str | None = None
@@ -114,7 +116,7 @@ class Journal:
         self.custom_status: str | None = None
         self.custom_status_set = False
         self.continued: Callable[[], ContinuedAsNew] | None = None
-        self.broken: PayloadCodecError | None = None
+        self.broken: PayloadCodecError | OrchestrationLimitError | None = None
         """Why a value could not be encoded: that ends the execution, whatever its code made of the error."""
         self._origin: datetime | None = None
         self._calls: dict[int, _Call] = {}
@@ -172,6 +174,12 @@ class Journal:
         action = make(self.sequence)
         if self.replaying:
             self.unmatched[self.sequence] = action
+        elif len(self.actions) >= self.options.actions_max:
+            self.broken = OrchestrationLimitError(
+                f"the orchestrator takes more than {self.options.actions_max:,} actions without waiting for any"
+                " (open_tasks_max in the settings)"
+            )
+            raise self.broken
         else:
             self.actions.append(action)
         return self.sequence

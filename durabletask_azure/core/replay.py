@@ -47,11 +47,16 @@ from durabletask_azure.core.journal import Journal, RuntimeOptions, Start
 from durabletask_azure.core.loop import DeterministicLoop, LoopTask
 from durabletask_azure.core.matching import check_all_matched, match_action
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
-from durabletask_azure.errors import DurableTaskError, NonDeterminismError, PayloadCodecError
+from durabletask_azure.errors import (
+    DurableTaskError,
+    NonDeterminismError,
+    OrchestrationLimitError,
+    PayloadCodecError,
+)
 
 __all__ = ["Execution", "RuntimeOptions", "execute"]
 
-_FATAL = (NonDeterminismError, PayloadCodecError)
+_FATAL = (NonDeterminismError, OrchestrationLimitError, PayloadCodecError)
 """What ends an execution without its orchestrator being asked."""
 
 _Input = (

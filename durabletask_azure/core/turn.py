@@ -15,7 +15,7 @@ import msgspec
 
 from durabletask_azure.core.actions import Completed, ContinuedAsNew, Decision, Failed
 from durabletask_azure.core.admission import Admission, in_order
-from durabletask_azure.core.failures import FailureDetails
+from durabletask_azure.core.failures import FailureDetails, qualified_name
 from durabletask_azure.core.history import (
     EventRaisedEvent,
     ExecutionCompletedEvent,
@@ -44,7 +44,8 @@ from durabletask_azure.core.rows import (
     PutSegment,
     RowWrite,
 )
-from durabletask_azure.errors import PayloadTooLargeError
+from durabletask_azure.core.state import ExecutionState
+from durabletask_azure.errors import OrchestrationLimitError, PayloadTooLargeError
 from durabletask_azure.settings import Settings
 
 __all__ = ["Turn", "TurnContext", "overdue_timers", "run_turn"]
@@ -165,6 +166,7 @@ def run_turn(
     """
     turn = Turn(instance, inbound)
     admission = Admission(instance, ctx, turn, loaded)
+    broken = broken or _over_limit(instance.state, ctx.settings)
     if broken is not None and not instance.is_terminal:
         inbound = [*inbound, _poison(instance, broken, ctx)]
     admission.run(in_order(inbound))
@@ -174,6 +176,22 @@ def run_turn(
         _execute(admission, turn, loaded, ctx)
     _finish(admission, turn, ctx)
     return turn
+
+
+def _over_limit(state: ExecutionState, settings: Settings) -> FailureDetails | None:
+    """Return why an execution may not go on: it has grown over a limit."""
+    open_tasks = len(state.tasks) + len(state.timers)
+    if state.events > settings.history_events_max:
+        message = f"the history has {state.events:,} events, more than history_events_max allows"
+        message += f" ({settings.history_events_max:,}); continue_as_new begins a new one"
+    elif open_tasks > settings.open_tasks_max:
+        message = f"{open_tasks:,} tasks are open at once, more than open_tasks_max allows"
+        message += f" ({settings.open_tasks_max:,})"
+    else:
+        return None
+    return FailureDetails(
+        message=message, error_type=qualified_name(OrchestrationLimitError), is_non_retriable=True
+    )
 
 
 def _poison(instance: Instance, failure: FailureDetails, ctx: TurnContext) -> Inbound:

@@ -72,6 +72,7 @@ class CommitChain:
                 before,
                 owner=self.owner_id,
                 epoch=before.epoch + 1,
+                vain=before.vain + 1,
                 commit_id=stable_id(self.owner_id, "take-over"),
             )
             self.row, self.etag = before, stored.etag

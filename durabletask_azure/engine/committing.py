@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from durabletask_azure.core.commit import Group, plan_groups
@@ -18,39 +17,22 @@ from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOutbox, RowWrite, write_rows
 from durabletask_azure.core.turn import Turn
-from durabletask_azure.engine.inbox import Item, Open
+from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.retrying import patiently
+from durabletask_azure.engine.work import Work, attempts_at, closing_of
 from durabletask_azure.errors import CommitRefusedError
 from durabletask_azure.ports import Delivery, Receipt
 
 if TYPE_CHECKING:
     from durabletask_azure.engine.partition import PartitionOwner
 
-__all__ = ["Committer", "Work"]
+__all__ = ["Committer"]
 
 _log = logging.getLogger("durabletask_azure.engine.committing")
 _IDLE_S = 0.2
 _LOCK_ROW_BYTES = 80_000
 _UNSENT_INDEX = 1_000_000
 _OUTBOX_DELETES_MAX = 20
-
-
-@dataclass(slots=True)
-class Work:
-    """A batch that was run: the turns, with the items each handled."""
-
-    n: int
-    epoch: int
-    turns: list[tuple[Turn, list[Item]]] = field(default_factory=list[tuple[Turn, list[Item]]])
-    pinned: list[Instance] = field(default_factory=list[Instance])
-
-    def add(self, turn: Turn, items: list[Item]) -> None:
-        """Add one instance's turn."""
-        self.turns.append((turn, items))
-
-    def items(self) -> list[Item]:
-        """All items of the batch."""
-        return [item for _, items in self.turns for item in items]
 
 
 class Committer:
@@ -184,7 +166,9 @@ class Committer:
         turns: list[Turn] = []
         for turn, own in work.turns:
             if turn.is_empty:
-                self.complete(self._closing(own))
+                closing = closing_of(own)
+                self._forget_attempts(own, closing)
+                self.complete(closing)
                 self._settle(own)
             else:
                 turns.append(turn)
@@ -222,11 +206,11 @@ class Committer:
 
     async def _transact(self, group: Group, items: Sequence[Item], *, is_last: bool) -> Receipt | None:
         chain = self._owner.chain
-        closing = self._closing(items)
+        closing = closing_of(items)
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        done = {delivery.id for delivery in closing}
+        done = attempts_at(items, closing) if self.attempts else ()
         attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
@@ -245,6 +229,7 @@ class Committer:
                 unsent=(),
                 unsettled=(),
                 attempts=attempts,
+                vain=0,
             )
             self._forget_loose(completes)
             return receipt
@@ -252,7 +237,7 @@ class Committer:
         writes = group.writes()
         writes += self._outbox_deletes(sum(write_rows(write) for write in writes))
         lock = self._bookkeeping([*self._unsettled, *(delivery.id for delivery in closing)], writes)
-        return await self._write(writes, n=group.n, attempts=attempts, **lock)
+        return await self._write(writes, n=group.n, attempts=attempts, vain=0, **lock)
 
     async def _write(self, writes: Sequence[RowWrite], **lock: Any) -> Receipt | None:
         """Commit, and note which outbox rows there are by now: a refused commit changes nothing about that."""
@@ -283,10 +268,9 @@ class Committer:
 
     async def _applied(self, group: Group, items: Sequence[Item], receipt: Receipt | None) -> None:
         owner = self._owner
-        closing = self._closing(items)
+        closing = closing_of(items)
         self._settle(items)
-        for delivery in closing:
-            self.attempts.pop(delivery.id, None)
+        self._forget_attempts(items, closing)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
@@ -334,15 +318,6 @@ class Committer:
         self._stale = True
 
     # ------------------------------------------------------------------ deliveries
-
-    def _closing(self, items: Iterable[Item]) -> list[Delivery]:
-        """Return the deliveries of which these items are all that is left."""
-        counts: dict[int, tuple[Open, int]] = {}
-        for item in items:
-            if item.origin is not None:
-                _, count = counts.get(id(item.origin), (item.origin, 0))
-                counts[id(item.origin)] = (item.origin, count + 1)
-        return [origin.delivery for origin, count in counts.values() if origin.left == count]
 
     def _settle(self, items: Iterable[Item]) -> None:
         for item in items:
@@ -393,15 +368,27 @@ class Committer:
 
     # ------------------------------------------------------------------ writes without turns
 
-    async def note_attempt(self, delivery: Delivery) -> int:
-        """Note in the lock row that a suspicious message is about to be handled alone; return how often it was."""
-        count = self.attempts.get(delivery.id, 0)
-        self.attempts[delivery.id] = count + 1
+    async def note_attempt(self, key: str) -> int:
+        """Note in the lock row that something suspicious is about to be handled alone; return how often it was."""
+        count = self.attempts.get(key, 0)
+        self.attempts[key] = count + 1
         await self.drain()
+        await self._write_lock(attempts=tuple(self.attempts.items()))
+        return count
+
+    def _forget_attempts(self, items: Iterable[Item], closing: Iterable[Delivery]) -> None:
+        for key in attempts_at(items, closing) if self.attempts else ():
+            self.attempts.pop(key, None)
+
+    async def note_order(self) -> None:
+        """Note in the lock row that this tenure ends in order, if the one before it had committed nothing either."""
+        if self._owner.chain.row.vain > 1:
+            await self._write_lock(vain=0)
+
+    async def _write_lock(self, **lock: Any) -> None:
         async with self._lock:
             self._owner.counters.lock_writes += 1
-            await self._owner.chain.commit((), attempts=tuple(self.attempts.items()))
-        return count
+            await self._owner.chain.commit((), **lock)
 
     async def maintain(self, writes: Sequence[RowWrite]) -> None:
         """Apply housekeeping writes between commits."""

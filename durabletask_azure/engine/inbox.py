@@ -30,6 +30,11 @@ class Item:
     inbound: Inbound | None = None
     origin: Open | None = None
 
+    @property
+    def attempt_key(self) -> str:
+        """What an attempt at it alone is noted under: the broker message's id, or the instance that was nudged."""
+        return f"nudge {self.instance_id}" if self.origin is None else self.origin.delivery.id
+
 
 class Inbox:
     """Items in order of arrival; those given back come before later ones again."""

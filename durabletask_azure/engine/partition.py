@@ -24,7 +24,7 @@ from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.core.turn import Turn, TurnContext, overdue_timers, run_turn
 from durabletask_azure.engine.cache import WarmCache
 from durabletask_azure.engine.chain import CommitChain
-from durabletask_azure.engine.committing import Committer, Work
+from durabletask_azure.engine.committing import Committer
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.inbox import Inbox, Item
 from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
@@ -32,6 +32,7 @@ from durabletask_azure.engine.recovery import Recovery
 from durabletask_azure.engine.retention import keep_retention
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.engine.sender import Sender
+from durabletask_azure.engine.work import Work
 from durabletask_azure.errors import PartitionLostError
 from durabletask_azure.ports import Delivery, HubPorts, PartitionSession
 from durabletask_azure.settings import Settings
@@ -393,6 +394,7 @@ class PartitionOwner:
         await self.sender.flush()
         await self.committer.flush_completions()
         await self.committer.write_idle()
+        await self.committer.note_order()
 
     async def _end(self) -> None:
         self.sender.stop()

@@ -44,12 +44,19 @@ class Recovery:
         self._settings = owner.settings
         self._condemned: dict[str, FailureDetails] = {}
         self._codeless: dict[str, None] = {}
+        self._is_wary = False
+        """Whether all that waits since the take-over is suspicious: one owner after the other ended over it."""
         self.wants_session = False
         """Set once per sweep: the session is to be let go of at the next idle moment."""
 
     async def resume(self, before: LockRow) -> None:
         """Send again what the last owner may not have sent, before anything new, and look for what is due."""
         owner = self._owner
+        self._is_wary = before.vain >= self._settings.careful_delivery_count
+        if self._is_wary:
+            _log.warning(
+                "%s: %d owners committed nothing: what waits is handled one by one", owner.name, before.vain
+            )
         if self._ports.atomic is None:
             rows = await self._patiently(
                 "reading the outbox", lambda: self._ports.store.read_outbox(owner.partition)
@@ -197,12 +204,14 @@ class Recovery:
     async def careful(self, items: list[Item]) -> list[Item]:
         """Return the items to run now: all of them, or a single one that was delivered suspiciously often."""
         for position, item in enumerate(items):
-            if not self._is_suspicious(item):
+            if not (self._is_wary or self._is_suspicious(item)):
                 continue
             if position > 0:
                 self._owner.inbox.give_back(items[position:])
                 return items[:position]
             self._owner.inbox.give_back(items[1:])
+            # What waited at the take-over is dealt with once messages have come and none is left.
+            self._is_wary = self._is_wary and (item.origin is None or len(self._owner.inbox) > 0)
             await self._note(item)
             return items[:1]
         return items
@@ -213,16 +222,16 @@ class Recovery:
         )
 
     async def _note(self, item: Item) -> None:
-        if item.origin is None:
+        if item.origin is None and item.inbound is not None:  # an order of the owner's own
             return
         self._owner.counters.careful_turns += 1
-        delivery = item.origin.delivery
-        before = await self._owner.committer.note_attempt(delivery)
+        before = await self._owner.committer.note_attempt(item.attempt_key)
         if before >= self._settings.careful_delivery_count:
+            what = "what is due of the instance" if item.inbound is None else "a message to the instance"
             self.condemn(
                 item.instance_id,
                 FailureDetails(
-                    message=f"a message to the instance could not be handled in {delivery.delivery_count} deliveries",
+                    message=f"{what} could not be handled: {before} workers ended over it",
                     error_type="PoisonMessage",
                 ),
             )

@@ -18,7 +18,6 @@ class Stage:
     """What most tests need of one hub."""
 
     def __init__(self, hub: TaskHub) -> None:
-        hub.open()
         self.hub = hub
         self.client = TaskHubClient(hub)
         self.workers: list[TaskHubWorker] = []

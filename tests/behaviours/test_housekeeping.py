@@ -189,7 +189,8 @@ def test_b126_a_poison_message_fails_its_instance_and_can_be_listed_and_redriven
 def test_b126_an_activity_call_that_is_handed_out_too_often_can_be_listed_and_redriven(
     open_stage: Callable[..., Stage],
 ) -> None:
-    stage = open_stage(delivery_count_max=3, activity_prefetch_max=0)
+    # A tenth of the sweep is how often dead letters are looked for.
+    stage = open_stage(delivery_count_max=3, activity_prefetch_max=0, sweep_s=20.0)
     runs: list[str] = []
     entered, gate = threading.Event(), threading.Event()
 

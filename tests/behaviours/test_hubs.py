@@ -16,8 +16,10 @@ from durabletask_azure import (
     InvalidQueueSizeError,
     OrchestrationContext,
     TaskHub,
+    TaskHubClient,
     TaskHubExistsError,
     TaskHubNotFoundError,
+    TaskHubWorker,
     WorkerStateError,
 )
 from tests.azure_services import AzureServices
@@ -179,8 +181,8 @@ def test_b120_a_creation_that_ended_half_way_is_carried_on(
 @only_azure
 def test_b120_a_hub_that_is_missing_is_an_error_at_every_first_call(make_hub: OpenHub) -> None:
     hub = make_hub()
-    stage = Stage(hub)
-    for call in (hub.open, lambda: stage.client.get_orchestration_state("x"), lambda: stage.worker(doubled)):
+    client, worker = TaskHubClient(hub), TaskHubWorker(hub)
+    for call in (hub.open, lambda: client.get_orchestration_state("x"), worker.start):
         with pytest.raises(TaskHubNotFoundError, match=r"TaskHub.create\(\), or say create_if_missing=True"):
             call()
     hub.create()
@@ -232,7 +234,8 @@ def test_b121_another_size_is_refused_before_any_call(
 @only_azure
 def test_b120_without_the_right_to_manage_a_hub_is_used_but_not_made(make_hub: OpenHub) -> None:
     make_hub().create()
-    hub = make_hub(manage=False)
+    # Nobody listens there: whatever asked the administration API would fail.
+    hub = make_hub(manage=False, admin_url="http://127.0.0.1:9")
     use(hub)
     assert hub.check().is_sound, str(hub.check())
     for call in (hub.create_if_not_exists, hub.delete, hub.repair):

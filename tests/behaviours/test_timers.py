@@ -217,7 +217,7 @@ def test_b25_concurrent_timers_run_at_once_and_end_in_order_of_time(stage: Stage
     stage.worker(many)
     ended, took_s = stage.result(many)
     assert ended == list(range(14, -1, -1))
-    assert 0.2 * pace <= took_s < 5.0  # one after the other they would take twelve seconds
+    assert 0.2 * pace <= took_s < 5.0 * pace  # one after the other they would take twelve seconds, times that
 
 
 def test_b26_a_scheduled_start_is_honoured(stage: Stage) -> None:

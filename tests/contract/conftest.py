@@ -56,13 +56,17 @@ def azure_hub(services: AzureServices, settings: Settings = SETTINGS) -> AzureHu
 async def ports_factory(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PortsFactory]:
     """Open the hub of the test, again and again; all openings are closed at the end."""
     opened: list[HubPorts] = []
+    # Asked for before anything is opened: what is set up first goes last, after the hub is closed.
+    services: AzureServices | None = (
+        request.getfixturevalue("azure_services") if request.param == "azure" else None
+    )
 
     async def open_ports() -> HubPorts:
         # A hub in memory is opened once and shared.
         if request.param == "memory" and opened:
             return opened[0]
-        if request.param == "azure":
-            ports = await azure_hub(request.getfixturevalue("azure_services")).open()
+        if services is not None:
+            ports = await azure_hub(services).open()
             opened.append(ports)
             return ports
         path = None if request.param == "memory" else tmp_path / "hub.db"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import logging
 import socket
 import time
 import traceback
@@ -16,26 +17,32 @@ import msgspec
 import pytest
 
 from azurite.start import ACCOUNT, RunningAzurite
+from azurite.start import KEY as AZURITE_KEY
 from durabletask_azure import (
+    ActivityContext,
     AzureSettings,
     DurableTaskError,
     HubAccessError,
     HubMismatchError,
     HubUnavailableError,
+    OrchestrationContext,
     SchemaVersionError,
     TaskHub,
     TaskHubClient,
     TaskHubNotFoundError,
+    TaskHubWorker,
 )
 from durabletask_azure.adapters.azure.upgrades import upgraded
 from durabletask_azure.adapters.blobs import HubBlobs
 from durabletask_azure.adapters.tables import HubTable
+from durabletask_azure.connection_strings import ConnectionString
 from durabletask_azure.emulator.broker.settings import LISTEN, MANAGE, SEND, Policy
 from durabletask_azure.emulator.cbs import Credentials
 from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.emulator.server import ServerSettings
 from durabletask_azure.settings import Settings
 from tests.azure_services import AzureServices
+from tests.behaviours.stage import Stage
 
 pytestmark = [pytest.mark.azure, pytest.mark.timeout(90)]
 
@@ -121,6 +128,38 @@ def test_a_wrong_key_of_service_bus(settings: Make, manage: bool) -> None:
     wrong = base64.b64encode(b"wrong").decode()
     for policy in ("Root", "Nobody"):
         refused(settings(policy, wrong, manage=manage), HubAccessError, "service_bus", "key")
+
+
+@pytest.mark.usefixtures("there")
+def test_no_log_of_a_hub_at_work_or_cut_off_holds_a_key(
+    settings: Make, guarded: RunningEmulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)  # the SDKs' loggers too
+    made = settings("Root", KEY)
+
+    async def flow(ctx: OrchestrationContext, value: int) -> int:
+        return await ctx.call_activity(plus_one, input=value)
+
+    def plus_one(ctx: ActivityContext, value: int) -> int:
+        return value + 1
+
+    with TaskHub.azure(made) as hub:
+        worker, client = TaskHubWorker(hub), TaskHubClient(hub)
+        worker.add_orchestrator(flow)
+        worker.add_activity(plus_one)
+        with worker:
+            worker.start()
+            for number in range(2):
+                instance_id = client.schedule_new_orchestration(flow, input=number)
+                state = client.wait_for_orchestration_completion(instance_id, timeout=SECONDS)
+                assert state is not None
+                assert state.get_output() == number + 1
+                guarded.cut_connections()
+    assert "azure" in {record.name.partition(".")[0] for record in caplog.records}
+    storage_key = made.storage["AccountKey"] if isinstance(made.storage, ConnectionString) else ""
+    assert storage_key
+    for secret in (KEY, storage_key):
+        assert secret not in caplog.text
 
 
 @pytest.mark.usefixtures("there")
@@ -296,6 +335,48 @@ def test_a_host_that_does_not_exist(settings: Make) -> None:
         HubUnavailableError,
         "storage account 'nobody'",
     )
+
+
+def work(ctx: ActivityContext) -> str:
+    return "done"
+
+
+async def worked(ctx: OrchestrationContext) -> str:
+    return await ctx.call_activity(work)
+
+
+@pytest.mark.usefixtures("there")
+def test_a_repair_sends_again_what_a_lost_queue_took(
+    settings: Make, guarded: RunningEmulator, azure_services: AzureServices
+) -> None:
+    queue = azure_services.names.activities()
+    with TaskHub.azure(settings()) as hub:
+        stage = Stage(hub)
+        worker = TaskHubWorker(hub)
+        worker.add_orchestrator(worked)
+        worker.use_work_item_filters()
+        worker.start()
+        instance_id = stage.client.schedule_new_orchestration(worked)
+        stage.eventually(lambda: guarded.counts(queue).active == 1)
+        worker.stop()
+        guarded.delete_queue(queue)
+        repaired = hub.repair()
+        assert (repaired.created, repaired.activities) == ((f"queue {queue}",), 1)
+        stage.worker(worked, activities=[work])
+        assert stage.completed(instance_id) == "done"
+
+
+@pytest.mark.usefixtures("there")
+def test_no_secret_is_in_the_logs_of_a_working_hub(settings: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with TaskHub.azure(settings()) as hub:
+        stage = Stage(hub)
+        stage.worker(worked, activities=[work])
+        assert stage.result(worked) == "done"
+        assert hub.check().is_sound
+    assert len(caplog.records) > 10
+    for secret in (KEY, AZURITE_KEY, "sig="):
+        assert not [record for record in caplog.records if secret in record.getMessage()], secret
 
 
 @pytest.mark.usefixtures("there")

@@ -170,7 +170,7 @@ def test_a_credential_signs_in_to_everything_and_is_asked_once_for_each_service(
         assert stage.client.get_hub_statistics().instance_count == 1
         assert hub.delete()
     assert sorted(set(credential.asked)) == [f"{BUS}/.default", f"{STORAGE}/.default"]
-    assert len(credential.asked) == 2
+    assert len(credential.asked) == 2, credential.asked
 
 
 def test_tokens_are_renewed_before_they_end_while_work_goes_on(place: dict[str, Any]) -> None:
@@ -183,6 +183,15 @@ def test_tokens_are_renewed_before_they_end_while_work_goes_on(place: dict[str, 
             assert stage.result(doubled, round_number) == 2 * round_number
             credential.wait_for(STORAGE, round_number)
             assert stage.result(doubled, round_number) == 2 * round_number
+
+
+def test_websockets_carry_service_bus(place: dict[str, Any], with_tls: RunningEmulator) -> None:
+    address = f"sb://localhost:{with_tls.server.admin_tls_port}"
+    options: dict[str, Any] = {**place, "service_bus_address": address, "websockets": True}
+    with TaskHub.azure(AzureSettings(**options, credential=Credential(), create_if_missing=True)) as hub:
+        stage = Stage(hub)
+        stage.worker(doubled, activities=[double])
+        assert stage.result(doubled, 21) == 42
 
 
 def test_a_credential_that_gives_no_token_is_one_clear_error(place: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from tests.mangling.core_run import mangle_decoders, mangle_turns
 from tests.mangling.hub_run import Victims, complaints
 
 ROUND = 2_000
+ROUNDS = 10
 
 
 def main() -> None:
@@ -20,25 +21,29 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    print("turns:", dict(mangle_turns(options.seed, options.messages)), flush=True)
-    print("decoders:", dict(mangle_decoders(options.seed, options.messages)), flush=True)
-    with tempfile.TemporaryDirectory() as folder, complaints() as said:
-        run = Victims(Path(folder) / "hub.db", options.seed)
-        try:
-            run.begin()
-            for done in range(0, options.messages, ROUND):
-                run.mangle_messages(min(ROUND, options.messages - done))
-                run.check_bystanders()
-                run.add_bystanders()
-            kept, total = run.dead_letters(), Counter[str]()
-            print(f"hub: {options.messages} messages, dead letters {kept}", flush=True)
-            while total["rows"] < options.rows:
-                total += run.mangle_rows()
-                run.check_bystanders()
-                run.add_bystanders()
-            print("hub: rows and answers", dict(total), flush=True)
-        finally:
-            run.close()
+    if options.messages:
+        print("turns:", dict(mangle_turns(options.seed, options.messages)), flush=True)
+        print("decoders:", dict(mangle_decoders(options.seed, options.messages)), flush=True)
+    dead, answers, done = Counter[str](), Counter[str](), 0
+    with complaints() as said:
+        while done < options.messages or answers["rows"] < options.rows:
+            # A new hub now and then: what a victim is sent stays in its history.
+            with tempfile.TemporaryDirectory() as folder:
+                run = Victims(Path(folder) / "hub.db", options.seed + done + answers["rows"])
+                try:
+                    run.begin()
+                    for _ in range(ROUNDS):
+                        if done < options.messages:
+                            run.mangle_messages(ROUND)
+                            done += ROUND
+                        else:
+                            answers += run.mangle_rows()
+                        run.check_bystanders()
+                        run.add_bystanders()
+                    dead.update(run.dead_letters())
+                finally:
+                    run.close()
+    print(f"hub: {done} messages, rows and answers {dict(answers)}, dead letters {dict(dead)}", flush=True)
     print("errors of the workers themselves:", said or "none")
     if said:
         raise SystemExit(1)

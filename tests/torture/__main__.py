@@ -1,4 +1,7 @@
-"""`python -m tests.torture --hub file --seconds 120 --seed 7`: torture by hand; exit code 1 if anything is amiss."""
+"""`python -m tests.torture --hub file --seconds 120 --seed 7`: torture by hand; exit code 1 if anything is amiss.
+
+`--hub azure` starts Azurite and the Service Bus emulator, with proxies before them that misbehave.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.torture.azure_hub import WireHub
 from tests.torture.hubs import FileHub
 from tests.torture.run import Plan, torture
 
@@ -14,7 +18,7 @@ from tests.torture.run import Plan, torture
 def main() -> int:
     """Run it and print what came of it."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--hub", choices=("file",), default="file")
+    parser.add_argument("--hub", choices=("file", "azure"), default="file")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long it is harmed")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=3)
@@ -34,9 +38,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
         folder: Path = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        hub = FileHub(folder)
-        report = torture(plan, hub, folder)
-        hub.close()
+        hub = WireHub(folder, plan.seed) if options.hub == "azure" else FileHub(folder)
+        try:
+            report = torture(plan, hub, folder)
+        finally:
+            hub.close()
     print("\n".join(report.lines()))
     return 0 if report.is_clean else 1
 

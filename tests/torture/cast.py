@@ -21,12 +21,14 @@ class Actor:
         self.command = command
         self.environment = environment
         self.lives = 0
+        self.plays: list[str] = []
         self._log = folder / f"log-{name}.txt"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start a process for it."""
         self.lives += 1
+        self.plays = list(self.command)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [sys.executable, "-m", *self.command],

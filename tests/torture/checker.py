@@ -26,7 +26,7 @@ from tests.torture.expectations import (
     expected,
     to_hear,
 )
-from tests.torture.programs import CHILD, Outcome, Run
+from tests.torture.programs import CHILD, OLD, Outcome, Run
 
 # What a clock of the broker's in microseconds and one of the activities' may differ by on one machine.
 _CLOCK_S: Final = 0.005
@@ -153,7 +153,7 @@ def _judge_instance(verdict: Verdict, evidence: Evidence, start: Start, there: F
     if len(set(ends)) > 1:
         verdict.double.append(f"{instance}: ended more than once: {sorted(map(str, set(ends)))}")
     _judge_end(verdict, evidence, start, *ends[-1])
-    if there is not None and start.kind in KINDS_WITHOUT_PAUSES:
+    if there is not None and start.kind in KINDS_WITHOUT_PAUSES and start.version == OLD:
         _measure(verdict, evidence, start, there)
 
 

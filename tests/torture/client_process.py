@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +26,7 @@ from durabletask_azure import (
 from tests.torture.expectations import Start, choose, ticks
 from tests.torture.hubs import open_hub
 from tests.torture.journal import Journal
-from tests.torture.life import end_with_parent, pause
+from tests.torture.life import pause, run
 from tests.torture.programs import TICK
 
 T = TypeVar("T")
@@ -166,6 +165,4 @@ if __name__ == "__main__":
     parser.add_argument("--pause", type=float, default=0.05)
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    asyncio.run(main(options.folder, options.name, options.seed, options.inflight, options.pause))
-    sys.exit(0)
+    sys.exit(run(main(options.folder, options.name, options.seed, options.inflight, options.pause)))

@@ -95,6 +95,10 @@ def expected(start: Start, heard: Sequence[int]) -> Expected:
             model.walk(start.instance, start.order.value, labels + ["new"] * (start.version == NEW))
         case "timers":
             model.walk(start.instance, start.order.value, [str(n) for n in range(start.order.count)])
+        case "held":
+            model.walk(start.instance, start.order.value, ["0", "1", "2"])
+        case "blocking":
+            model.walk(start.instance, start.order.value, ["0"])
         case "fan":
             total = 0
             for number in range(start.order.count):

@@ -1,6 +1,7 @@
 """The hubs under torture: how their processes open them, and what is left in them, seen without our own code.
 
-A process opens the hub that the environment names: `TORTURE_HUB_FILE` is the embedded one.
+A process opens the hub that the environment names: `TORTURE_HUB_FILE` is the embedded one, otherwise it is an Azure
+hub by the variables of `AzureSettings.from_env`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from durabletask_azure import Settings, TaskHub
+from durabletask_azure import AzureSettings, Settings, TaskHub
+from tests.torture.nemesis import Harm
 
 FILE_VARIABLE: Final = "TORTURE_HUB_FILE"
 LOCK_S: Final = 5.0
@@ -25,24 +27,33 @@ SETTINGS: Final = Settings(
     unregistered_retry_s=2.0,
     park_delays_s=(0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
     stop_grace_s=5.0,
+    link_timeout_s=5.0,
+    wedged_s=15.0,
+    # A purge whose worker dies may leave segments to the tombstone: so that the end of it is seen, too.
+    tombstone_s=30.0,
 )
 
 
 def open_hub(environment: Mapping[str, str] = os.environ) -> TaskHub:
     """Open the hub the environment names."""
-    return TaskHub.local(environment[FILE_VARIABLE], settings=SETTINGS)
+    if FILE_VARIABLE in environment:
+        return TaskHub.local(environment[FILE_VARIABLE], settings=SETTINGS)
+    return TaskHub.azure(AzureSettings.from_env(environment), settings=SETTINGS)
 
 
 class HubUnderTest(Protocol):
     """What the torture needs of a hub, besides opening it."""
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process finds it by."""
+    def environment(self, actor: str | None) -> dict[str, str]:
+        """Return what a process finds it by; `None` is whoever looks at it from outside."""
+        ...
+
+    def harms(self) -> list[Harm]:
+        """Return what can be done to it besides to its processes."""
         ...
 
     def leftovers(self) -> list[str]:
-        """Return what is in it besides tombstones and locks, a line each; nobody works with it meanwhile."""
+        """Return what is in it besides tombstones, locks and announcements, a line each."""
         ...
 
     def close(self) -> None:
@@ -56,17 +67,20 @@ class FileHub:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "hub.db"
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process finds it by."""
+    def environment(self, actor: str | None) -> dict[str, str]:
+        """Return what a process finds it by."""
         return {FILE_VARIABLE: str(self._path)}
 
+    def harms(self) -> list[Harm]:
+        """Return nothing: whoever harms the processes harms all there is."""
+        return []
+
     def leftovers(self) -> list[str]:
-        """Return what is in it besides tombstones and locks, a line each."""
+        """Return what is in it besides tombstones, locks and announcements, a line each."""
         left: list[str] = []
         connection = sqlite3.connect(self._path)
         try:
-            for table in ("instances", "segments", "outbox", "messages", "tasks", "dead", "workers"):
+            for table in ("instances", "segments", "outbox", "messages", "tasks", "dead"):
                 rows = connection.execute(f"SELECT * FROM {table} LIMIT 10").fetchall()  # noqa: S608
                 left += [f"{table}: {_short(row)}" for row in rows]
         finally:

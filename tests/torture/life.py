@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from durabletask_azure import TaskHubError
+
+TRY_AGAIN: Final = 75
+"""Exit code of a process that found the hub away when it began: whoever started it is to start it again."""
+
+
+def run(work: Coroutine[Any, Any, None]) -> int:
+    """Run a process of the torture, and return its exit code."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        asyncio.run(work)
+    except TaskHubError:
+        logging.getLogger("torture").exception("the hub is away")
+        return TRY_AGAIN
+    return 0
 
 
 def end_with_parent() -> None:

@@ -11,9 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.torture.cast import Actor
+from tests.torture.cast import END_S, Actor
+from tests.torture.life import TRY_AGAIN
 from tests.torture.programs import NEW, OLD
 
 Undo = Callable[[], None]
@@ -50,13 +52,14 @@ class Nemesis:
     harms: list[Harm] = field(default_factory=list[Harm])
     last_at: float = 0.0
     _stopped: set[str] = field(default_factory=set[str])
+    _away: set[str] = field(default_factory=set[str])
     _undoes: list[tuple[float, int, Undo]] = field(default_factory=list[tuple[float, int, Undo]])
     _number: itertools.count[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
         self.harms += [
-            Harm("worker killed", 10, lambda: self._kill(self.workers), (0.0, 1.0)),
-            Harm("client killed", 3, lambda: self._kill(self.clients), (0.0, 1.0)),
+            Harm("worker killed", 20, lambda: self._kill(self.workers), (0.0, 1.0)),
+            Harm("client killed", 5, lambda: self._kill(self.clients), (0.0, 1.0)),
             Harm("worker stopped", 4, lambda: self._freeze(self.workers), (0.1, self.stop_s_max)),
             Harm("client stopped", 1, lambda: self._freeze(self.clients), (0.1, self.stop_s_max)),
             Harm("worker drained", 2, self._drain),
@@ -73,9 +76,13 @@ class Nemesis:
         actor = self._pick(actors)
         if actor is None:
             return None
-        if not actor.kill():
-            self.deaths.append(actor.name)
-        return actor.start
+        actor.kill()
+        self._away.add(actor.name)
+        return lambda: self._start(actor)
+
+    def _start(self, actor: Actor) -> None:
+        self._away.discard(actor.name)
+        actor.start()
 
     def _freeze(self, actors: Sequence[Actor]) -> Undo | None:
         actor = self._pick(actors)
@@ -100,12 +107,17 @@ class Nemesis:
         if actor is None:
             return None
         actor.signal(signal.SIGTERM)
+        self._away.add(actor.name)
+        return lambda: self._begin_anew(actor)
 
-        def begin_anew() -> None:
-            actor.wait()
-            actor.start()
-
-        return begin_anew
+    def _begin_anew(self, actor: Actor) -> None:
+        """Start an actor again once it has drained. Others are let go on meanwhile: it may be waiting for one."""
+        deadline = time.monotonic() + END_S
+        while actor.is_running and time.monotonic() < deadline:
+            self._undo_what_is_due()
+            threading.Event().wait(0.02)
+        actor.wait(0.0)
+        self._start(actor)
 
     def roll(self, version: str) -> None:
         """Restart all workers, one after the other, with the code of another version."""
@@ -114,8 +126,9 @@ class Nemesis:
         for worker in self.workers:
             worker.command[worker.command.index("--version") + 1] = version
             if worker.is_running and worker.name not in self._stopped:
-                worker.drain()
-                worker.start()
+                worker.signal(signal.SIGTERM)
+                self._away.add(worker.name)
+                self._begin_anew(worker)
         if version == NEW:
             (self.folder / "version").write_text(NEW)
         self.counts[f"rolled to {version}"] += 1
@@ -130,9 +143,10 @@ class Nemesis:
         while (now := time.monotonic()) < began + seconds:
             if rolls and now - began >= rolls[0][0]:
                 self.roll(rolls.pop(0)[1])
-            elif self._undoes and self._undoes[0][0] <= now:
-                heapq.heappop(self._undoes)[2]()
+            elif self._undo_what_is_due():
+                pass
             elif due <= now:
+                self._supervise()
                 self.strike()
                 due = time.monotonic() + self._next_pause()
             else:
@@ -141,10 +155,31 @@ class Nemesis:
         self.last_at = time.time()
         while self._undoes:
             heapq.heappop(self._undoes)[2]()
+        self._supervise()
         for actor in (*self.workers, *self.clients):
-            if not actor.is_running:
-                self.deaths.append(actor.name)
-                actor.start()
+            if actor.plays != actor.command:
+                # It was stopped when the others were restarted.
+                actor.signal(signal.SIGTERM)
+                self._begin_anew(actor)
+
+    def _supervise(self) -> None:
+        """Start again what ended without being told to; only a hub that was away is a reason for that."""
+        for actor in (*self.workers, *self.clients):
+            if actor.is_running or actor.name in self._away:
+                continue
+            code = actor.wait()
+            if code == TRY_AGAIN:
+                self.counts["started in vain"] += 1
+            else:
+                self.deaths.append(f"{actor.name}: exit code {code}")
+            actor.start()
+
+    def _undo_what_is_due(self) -> bool:
+        """Undo one harm whose time is up, if there is one."""
+        if not self._undoes or self._undoes[0][0] > time.monotonic():
+            return False
+        heapq.heappop(self._undoes)[2]()
+        return True
 
     def _next_pause(self) -> float:
         return self.random.expovariate(1 / self.pause_s)
@@ -156,6 +191,8 @@ class Nemesis:
         if undo is None:
             return
         self.counts[harm.name] += 1
+        with (self.folder / "harms.txt").open("a") as file:
+            file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {harm.name}\n")
         at = time.monotonic() + self.random.uniform(*harm.lasts_s)
         heapq.heappush(self._undoes, (at, next(self._number), undo))
 

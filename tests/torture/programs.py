@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import threading
 import time
 import uuid
 import zlib
@@ -123,6 +125,19 @@ class Activities:
             raise ConnectionError("not this time")
         return {"value": stepped(step.value, step.label), "token": token, "pad": step.pad}
 
+    def hold(self, ctx: ActivityContext, step: Step) -> dict[str, Any]:
+        """Run until the file `go` is in the folder."""
+        token = self._note(ctx, step)
+        while not (self._folder / "go").exists():
+            time.sleep(0.02)
+        (self._folder / f"held-{token}").touch()
+        return {"value": stepped(step.value, step.label), "token": token, "pad": step.pad}
+
+    def deadly(self, ctx: ActivityContext, step: Step) -> None:
+        """Take the process along."""
+        self._note(ctx, step)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def _note(self, ctx: ActivityContext, step: Step) -> str:
         token = uuid.uuid4().hex
         run = Run(
@@ -200,7 +215,9 @@ async def fan(ctx: OrchestrationContext, order: Order) -> dict[str, Any]:
     """Take steps side by side and add up."""
     walk = Walk(ctx, order)
     calls = [
-        ctx.call_activity("step", input=asdict(Step(str(number), order.value + number)))
+        ctx.call_activity(
+            "step", input=asdict(Step(str(number), order.value + number, pad="x" * order.pad_bytes))
+        )
         for number in range(order.count)
     ]
     answers: list[dict[str, Any]] = await when_all(calls)
@@ -296,6 +313,36 @@ async def answerer(ctx: OrchestrationContext, order: Order) -> dict[str, Any]:
     return walk.outcome([told])
 
 
+async def held(ctx: OrchestrationContext, order: Order) -> dict[str, Any]:
+    """Take a step, one that lasts until it is let go of, and another."""
+    walk = Walk(ctx, order)
+    await walk.step("0", pad="x" * order.pad_bytes)
+    await walk.step("1", "hold")
+    await walk.step("2")
+    return walk.outcome()
+
+
+async def deadly(ctx: OrchestrationContext, order: Order) -> None:
+    """Take the process along: by itself, or by an activity if there is a partner."""
+    if order.partner:
+        await Walk(ctx, order).step("0", "deadly")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _block_once(path: Path, seconds: float) -> None:
+    if not path.exists():
+        path.touch()
+        threading.Event().wait(seconds)
+
+
+async def blocking(ctx: OrchestrationContext, order: Order) -> dict[str, Any]:
+    """Block the loop it runs on, in the first process that runs it."""
+    _block_once(Path(order.partner), order.pause_ms / 1000)
+    walk = Walk(ctx, order)
+    await walk.step("0")
+    return walk.outcome()
+
+
 async def halted(ctx: OrchestrationContext, order: Order) -> None:
     """Take a step and wait for what does not come, until somebody terminates it."""
     walk = Walk(ctx, order)
@@ -303,7 +350,20 @@ async def halted(ctx: OrchestrationContext, order: Order) -> None:
     await ctx.wait_for_external_event("never")
 
 
-ORCHESTRATIONS: Final = (fan, family, timers, events, eternal, retries, asker, answerer, halted)
+ORCHESTRATIONS: Final = (
+    fan,
+    family,
+    timers,
+    events,
+    eternal,
+    retries,
+    asker,
+    answerer,
+    held,
+    halted,
+    deadly,
+    blocking,
+)
 
 
 def register(worker: TaskHubWorker, version: str, folder: Path, speed_s: float = 0.0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
 
-from durabletask_azure import AsyncTaskHubClient, OrchestrationQuery, TaskHubError
+from durabletask_azure import AsyncTaskHubClient, OrchestrationQuery, TaskHub, TaskHubError
 from tests.torture.cast import Actor
 from tests.torture.checker import Evidence, Found, Verdict, judge
 from tests.torture.hubs import HubUnderTest, open_hub
-from tests.torture.life import pause
+from tests.torture.life import TRY_AGAIN, pause
 from tests.torture.nemesis import Nemesis
 from tests.torture.programs import OLD
 
@@ -89,12 +90,13 @@ class Report:
                 yield f"  {name}: {line}"
 
 
-def torture(plan: Plan, hub: HubUnderTest, folder: Path, harm: Nemesis | None = None) -> Report:
+def torture(plan: Plan, hub: HubUnderTest, folder: Path) -> Report:
     """Run it all, and return what came of it. The hub is left open to be looked at."""
     cast = Cast(plan, hub, folder)
-    nemesis = harm or Nemesis(
+    nemesis = Nemesis(
         cast.workers, cast.clients, folder, random.Random(plan.seed), plan.pause_s, plan.stop_s_max
     )
+    nemesis.harms += hub.harms()
     report = Report(plan)
     try:
         cast.start()
@@ -125,7 +127,7 @@ class Cast:
                 f"worker-{number}",
                 ["tests.torture.worker_process", str(folder), "--version", OLD],
                 folder,
-                hub.environment,
+                hub.environment(f"worker-{number}"),
             )
             for number in range(plan.workers)
         ]
@@ -142,7 +144,7 @@ class Cast:
                     str(plan.inflight),
                 ],
                 folder,
-                hub.environment,
+                hub.environment(f"client-{number}"),
             )
             for number in range(plan.clients)
         ]
@@ -156,9 +158,12 @@ class Cast:
         """Have the clients start nothing more and see everything to its end; return those that did not come to it."""
         (self._folder / "stop").touch()
         deadline = time.monotonic() + self._plan.settle_s
-        return [
-            client.name for client in self.clients if client.wait(max(deadline - time.monotonic(), 0.1)) != 0
-        ]
+        while time.monotonic() < deadline and any(client.is_running for client in self.clients):
+            for actor in (*self.workers, *self.clients):
+                if not actor.is_running and actor.wait() == TRY_AGAIN:
+                    actor.start()
+            threading.Event().wait(0.05)
+        return [client.name for client in self.clients if client.wait(0.0) != 0]
 
     def drain(self) -> None:
         """End the workers in order."""
@@ -174,8 +179,13 @@ class Cast:
 
 async def look(hub: HubUnderTest) -> dict[str, Found]:
     """Return every instance with its history."""
+    return await found_in(open_hub(hub.environment(None)))
+
+
+async def found_in(hub: TaskHub) -> dict[str, Found]:
+    """Return every instance of a hub with its history, and close the hub."""
     found: dict[str, Found] = {}
-    async with open_hub(hub.environment) as opened:
+    async with hub as opened:
         client = AsyncTaskHubClient(opened)
         query = OrchestrationQuery(fetch_inputs_and_outputs=True)
         async for state in client.iter_orchestration_states(query):
@@ -192,17 +202,14 @@ async def look(hub: HubUnderTest) -> dict[str, Found]:
 async def purge(hub: HubUnderTest, settle_s: float) -> None:
     """Purge everything, and wait until nothing is left, or the time is up."""
     deadline = time.monotonic() + settle_s
-    async with open_hub(hub.environment) as opened:
+    async with open_hub(hub.environment(None)) as opened:
         client = AsyncTaskHubClient(opened)
         while time.monotonic() < deadline:
             with contextlib.suppress(TaskHubError):
                 await client.purge_orchestrations_by(recursive=True)
-                counts = await client.get_hub_statistics()
-                waiting = counts.messages_waiting + counts.messages_scheduled
-                tasks = counts.activities_waiting + (counts.activities_running or 0)
-                if not (sum(counts.instances.values()) + waiting + tasks):
-                    return
-            await pause(0.2)
+            if not hub.leftovers():
+                return
+            await pause(0.5)
 
 
 def bugs_in(folder: Path) -> list[str]:

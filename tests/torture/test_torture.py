@@ -1,4 +1,4 @@
-"""Torture in short: processes on one hub file, killed and stopped at random; nothing is lost, wrong or double."""
+"""Torture in short, on one hub file and over the wire: nothing is lost, wrong or double, and nothing is left."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.torture.azure_hub import WireHub
 from tests.torture.hubs import FileHub
 from tests.torture.run import Plan, torture
 
@@ -18,4 +19,19 @@ def test_f32_f34_kills_stops_and_rolling_restarts_on_one_file(tmp_path: Path, se
     print("\n".join(report.lines()))
     assert report.is_clean, "\n".join(report.lines())
     assert report.verdict.started > 50
+    assert report.kills > 5
+
+
+@pytest.mark.azure
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_f32_f34_kills_cuts_and_restarts_over_the_wire(tmp_path: Path) -> None:
+    hub = WireHub(tmp_path, seed=7)
+    try:
+        report = torture(Plan(seconds=45.0, seed=7, pause_s=1.0, inflight=6), hub, tmp_path)
+    finally:
+        hub.close()
+    print("\n".join(report.lines()))
+    assert report.is_clean, "\n".join(report.lines())
+    assert report.verdict.started > 10
     assert report.kills > 5

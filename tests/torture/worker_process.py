@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
-import threading
+import sys
 from pathlib import Path
 
 from durabletask_azure import TaskHubWorker
 from tests.torture.hubs import open_hub
-from tests.torture.life import end_with_parent
+from tests.torture.life import run
 from tests.torture.programs import register
 
 
@@ -28,5 +27,4 @@ if __name__ == "__main__":
     parser.add_argument("--speed", type=float, default=0.01, help="seconds an activity takes")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    asyncio.run(main(options.folder, options.version, options.speed))
+    sys.exit(run(main(options.folder, options.version, options.speed)))

@@ -54,6 +54,7 @@ PACKAGE = {
         "PayloadCodec",
         "PayloadCodecError",
         "HistoryMissingError",
+        "OrchestrationLimitError",
         "InstanceUnreadableError",
         "PayloadMissingError",
         "PayloadTooLargeError",

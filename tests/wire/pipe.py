@@ -25,7 +25,7 @@ class Rules:
         jitter_s: up to so much more, by the proxy's seed; the order stays.
         bytes_per_s: how many pass in a second; 0 for any number.
         swallow: they are read and thrown away, as if the other end had gone without a word.
-        hold: they are not read, and go on when that ends, as in a network that stands still for a while.
+        hold: they wait, and go on when that ends, as in a network that stands still for a while.
     """
 
     delay_s: float = 0.0
@@ -63,7 +63,7 @@ class Pipe:
         self._connection = connection
         self._direction: Direction = direction
         self._queue: deque[tuple[float, bytes | None]] = deque()
-        self._queued_bytes = 0
+        self.queued_bytes = 0
         self._free_at = 0.0
         self._congested = False
         self._timer: asyncio.TimerHandle | None = None
@@ -77,6 +77,7 @@ class Pipe:
         rules = self._rules
         if rules.swallow:
             self._connection.has_lost = True
+            self._connection.proxy.swallowed[self._direction] += data or b""
             return
         slowed = rules.delay_s or rules.jitter_s or rules.bytes_per_s
         if self._queue or rules.hold or slowed or self._connection.sink(self._direction) is None:
@@ -95,7 +96,7 @@ class Pipe:
         if self._queue:
             due = max(due, self._queue[-1][0])
         self._queue.append((due, data))
-        self._queued_bytes += len(data or b"")
+        self.queued_bytes += len(data or b"")
         self._pump()
 
     def rules_changed(self) -> None:
@@ -112,7 +113,7 @@ class Pipe:
             if rules.swallow:
                 self._connection.has_lost = True
                 self._queue.clear()
-                self._queued_bytes = 0
+                self.queued_bytes = 0
                 break
             due, data = self._queue[0]
             if rules.hold:
@@ -121,7 +122,7 @@ class Pipe:
                 self._timer = loop.call_at(due, self._pump)
                 break
             self._queue.popleft()
-            self._queued_bytes -= len(data or b"")
+            self.queued_bytes -= len(data or b"")
             self._deliver(data)
         self._set_reading()
 
@@ -151,6 +152,4 @@ class Pipe:
     def _set_reading(self) -> None:
         source = self._connection.source(self._direction)
         if source is not None:
-            rules = self._rules
-            held = rules.hold and not rules.swallow
-            source.set_reading(not (held or self._congested or self._queued_bytes > _QUEUED_BYTES_MAX))
+            source.set_reading(not (self._congested or self.queued_bytes > _QUEUED_BYTES_MAX))

@@ -12,6 +12,7 @@ at that moment, one set per direction: "up" is from the client to the service, "
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -44,6 +45,7 @@ class TcpProxy:
         self.port = 0
         self.accepted = 0
         self.cuts = 0
+        self.swallowed: dict[Direction, bytearray] = {"up": bytearray(), "down": bytearray()}
         self.random = random.Random(seed)
         self.rules: dict[Direction, Rules] = {"up": Rules(), "down": Rules()}
         self.gate = gate
@@ -108,6 +110,12 @@ class TcpProxy:
     def open(self) -> int:
         """How many connections are open."""
         return self._call(lambda: len(self._connections))
+
+    def waiting(self, direction: Direction) -> int:
+        """Return how many bytes of a direction wait to go on."""
+        return self._call(
+            lambda: sum(connection.pipes[direction].queued_bytes for connection in self._connections)
+        )
 
     def change(self, direction: Direction | None = None, **fields: float | bool) -> None:
         """Change fields of the `Rules` of a direction, or of both."""
@@ -292,7 +300,8 @@ class Side(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if data is None:
-            transport.write_eof()
+            with contextlib.suppress(OSError):  # it is gone already
+                transport.write_eof()
         else:
             transport.write(data)
 

@@ -190,6 +190,7 @@ def test_requests_that_are_swallowed_do_not_arrive(
     assert is_silent(client)
     assert service.received == b"hello"
     assert proxy.open == 1
+    assert proxy.swallowed == {"up": b"lost", "down": b""}
 
 
 def test_what_was_held_goes_on_without_loss(client: socket.socket, proxy: TcpProxy, service: Service) -> None:
@@ -197,6 +198,7 @@ def test_what_was_held_goes_on_without_loss(client: socket.socket, proxy: TcpPro
     client.sendall(b"later")
     assert is_silent(client)
     assert service.received == b"hello"
+    assert proxy.waiting("up") == 5
     proxy.heal()
     assert read(client, 5) == b"later"
 

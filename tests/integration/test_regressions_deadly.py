@@ -1,0 +1,94 @@
+"""Regressions: an instance that ends its process at every turn, on a broker that does not count it.
+
+Service Bus counts no delivery when the session of a process that is gone is freed. So the lock row counts the owners in
+a row that committed nothing, and from the third on what waits is handled one by one, each attempt noted first (F30).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from durabletask_azure import OrchestrationContext, OrchestrationStatus, TaskHub, TaskHubClient, TaskHubWorker
+from durabletask_azure.core.partitioning import partition_of
+from durabletask_azure.core.rows import LockRow
+
+DEADLY = "deadly"
+WAIT_S = 30.0
+
+
+def lock_of(hub: TaskHub, **changes: Any) -> LockRow:
+    """Return the lock row of the instance's partition, changed as given."""
+    store, partition = hub.ports.store, partition_of(DEADLY, 1)
+
+    async def change() -> LockRow:
+        stored = await store.read_lock(partition)
+        if not changes:
+            return stored.row
+        row = msgspec.structs.replace(stored.row, commit_id="by hand", **changes)
+        await store.commit(partition, row, stored.etag, [])
+        return row
+
+    return hub.run(change)
+
+
+@pytest.mark.parametrize("attempts", [0, 3])
+def test_f30_what_ended_three_owners_is_failed_and_what_did_not_runs(attempts: int) -> None:
+    ran: list[str] = []
+
+    async def flow(ctx: OrchestrationContext, _: Any) -> str:
+        ran.append(ctx.instance_id)
+        return "done"
+
+    with TaskHub.local(partitions=1) as hub:
+        client = TaskHubClient(hub)
+        client.schedule_new_orchestration(flow, instance_id=DEADLY)
+        client.schedule_new_orchestration(flow, instance_id="innocent")
+        lock_of(hub, vain=3, attempts=((f"nudge {DEADLY}", attempts),) if attempts else ())
+
+        worker = TaskHubWorker(hub)
+        worker.add_orchestrator(flow)
+        with worker:
+            worker.start()
+            deadly = client.wait_for_orchestration_completion(DEADLY, timeout=WAIT_S)
+            innocent = client.wait_for_orchestration_completion("innocent", timeout=WAIT_S)
+            client.schedule_new_orchestration(flow, instance_id="later")
+            client.wait_for_orchestration_completion("later", timeout=WAIT_S)
+
+        assert deadly is not None
+        assert innocent is not None
+        assert innocent.runtime_status is OrchestrationStatus.COMPLETED
+        if attempts:
+            assert deadly.runtime_status is OrchestrationStatus.FAILED
+            assert deadly.failure_details is not None
+            assert "3 workers ended over it" in deadly.failure_details.message
+            assert ran == ["innocent", "later"]
+        else:
+            assert deadly.runtime_status is OrchestrationStatus.COMPLETED
+        lock = lock_of(hub)
+        assert (lock.vain, lock.attempts) == (0, ())
+
+
+def test_f30_an_owner_that_had_nothing_to_do_and_ends_in_order_counts_for_nothing() -> None:
+    with TaskHub.local(partitions=1) as hub:
+        lock_of(hub, vain=2)
+        worker = TaskHubWorker(hub)
+        worker.add_orchestrator(lambda ctx: None, name="flow")  # pyright: ignore[reportUnknownLambdaType]
+        worker.start()
+        vain = asyncio.run(_taken(hub))
+        worker.stop()
+        assert vain == 3
+        assert lock_of(hub).vain == 0
+
+
+async def _taken(hub: TaskHub) -> int:
+    """Wait until the partition has an owner, and return how many owners committed nothing so far."""
+    for _ in range(1000):
+        vain = (await hub.arun(lambda: hub.ports.store.read_lock(0))).row.vain
+        if vain > 2:
+            return vain
+        await hub.arun(lambda: hub.ports.clock.sleep(0.01))
+    return 0

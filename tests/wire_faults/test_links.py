@@ -1,0 +1,174 @@
+"""F12, F15, F25, F26, F31, and an outage: what happens to links and services, not to processes."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.torture.programs import Order
+from tests.wire.http_gate import HttpRule
+from tests.wire_faults.conftest import OpenSite
+from tests.wire_faults.site import MARKS, Site
+
+pytestmark = MARKS
+
+
+def test_f12_delays_and_reordering_change_no_result(site: Site) -> None:
+    for name in ("one", "two"):
+        site.working(name)
+        for proxy in site.front(name).proxies:
+            proxy.delay(0.02, jitter_s=0.15)
+    instances: list[str] = []
+    for partition, kind in enumerate(("chain", "fan", "family", "events", "eternal", "timers")):
+        order = Order(40 + partition, count=3, pause_ms=200 if kind == "timers" else 0)
+        instance = site.start(kind, order, instance=site.instance_in(partition % 4))
+        site.tell(instance, kind, order)
+        instances.append(instance)
+    for instance in instances:
+        site.completed(instance)
+    site.settle()
+
+
+@pytest.mark.parametrize("how", ["rst", "fin", "half-open", "detached"])
+def test_f15_links_that_break_are_opened_again(site: Site, how: str) -> None:
+    _, front = site.working("only")
+    match how:
+        case "rst":
+            assert front.bus.cut(reset=True) > 1
+        case "fin":
+            assert front.bus.cut(reset=False) > 1
+        case "half-open":
+            front.bus.swallow()
+        case _:
+            for operation in ("send", "settle"):
+                site.emulator.fault(kind="drop-link", operation=operation, count=2)
+    instances = [site.start("chain", Order(60 + n, count=3), instance=site.instance_in(n)) for n in range(4)]
+    if how == "half-open":
+        site.until(lambda: front.bus.swallowed["up"], "words that get lost")
+        front.bus.change(swallow=False)
+    for instance in instances:
+        site.completed(instance, 40)
+    assert site.emulator.waiting_faults() == 0
+    site.settle()
+
+
+def test_f15_f35_the_emulator_restarts_with_all_it_had_and_all_goes_on(open_site: OpenSite) -> None:
+    site = open_site(persist=True)
+    site.working("only")
+    instance = site.start("held")
+    site.until_run(instance, "1")
+    site.emulator.restart()
+    site.let_go()
+    site.completed(instance, 40)
+    site.settle()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_f25_a_storm_of_refusals_by_storage_is_waited_out(site: Site, status: int) -> None:
+    _, front = site.working("only")
+    for rules in (front.table_rules, front.blob_rules):
+        rules.add(HttpRule("refuse", status=status, retry_after_s=1, count=None))
+    instances = [site.start("chain", Order(60 + n, count=3), instance=site.instance_in(n)) for n in range(4)]
+    began, hits = time.monotonic(), front.table_rules.hits
+    site.until(lambda: front.table_rules.hits >= hits + 12, "twelve refusals")
+    asked_s = time.monotonic() - began
+    front.heal()
+    for instance in instances:
+        site.completed(instance, 40)
+    # It backs off: many calls a second would be a storm of its own.
+    assert asked_s > 1.0
+    site.settle()
+
+
+def test_f25_throttling_by_service_bus_is_waited_out(site: Site) -> None:
+    site.working("only")
+    for operation in ("send", "settle", "manage"):
+        site.emulator.fault(kind="throttle", operation=operation, count=6)
+    instances = [site.start("chain", Order(60 + n, count=3), instance=site.instance_in(n)) for n in range(4)]
+    for instance in instances:
+        site.completed(instance)
+    site.settle()
+
+
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        pytest.param("amqp:resource-limit-exceeded", "The queue is full (quota exceeded)", id="full"),
+        pytest.param("com.microsoft:entity-disabled", "The entity is disabled", id="disabled"),
+        pytest.param("amqp:unauthorized-access", "The token has expired", id="expired"),
+    ],
+)
+def test_f26_a_queue_that_takes_nothing_is_waited_for(site: Site, condition: str, text: str) -> None:
+    site.working("only")
+    instances = [site.start("held", Order(60 + n), instance=site.instance_in(n)) for n in range(4)]
+    for instance in instances:
+        site.until_run(instance, "1")
+    site.emulator.fault(kind="refuse", operation="send", count=5, condition=condition, description=text)
+    site.let_go()
+    for instance in instances:
+        site.completed(instance)
+    assert site.emulator.waiting_faults() == 0
+    log = (site.folder / "log-only.txt").read_text()
+    assert text.split(" (")[0] in log, "the log says why"
+    site.settle()
+
+
+def test_f31_an_idle_worker_told_to_end_gives_its_sessions_back_at_once(open_site: OpenSite) -> None:
+    site = open_site(DURABLETASK_LOCK_DURATION_S="60")
+    first, _ = site.working("first")
+    site.working("second")
+    began = time.monotonic()
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0
+    instances = [site.start("chain", Order(60 + n, count=1), instance=site.instance_in(n)) for n in range(4)]
+    for instance in instances:
+        site.completed(instance)
+    assert time.monotonic() - began < 30, "nobody waited for a lock of 60 seconds to run out"
+    site.settle()
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_f31_a_busy_worker_told_to_end_finishes_what_runs(site: Site, signals: int) -> None:
+    first, _ = site.working("first")
+    instance = site.start("held")
+    site.until_run(instance, "1")
+    for _ in range(signals):
+        first.signal(signal.SIGTERM)
+    site.let_go()
+    assert first.wait() == 0
+    site.worker("second")
+    site.completed(instance)
+    assert len(site.runs(instance, "1")) == 1, "its result was kept"
+    site.settle()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("service", ["bus", "storage"])
+def test_f25_an_outage_of_a_minute_under_load_loses_nothing(site: Site, service: str) -> None:
+    for name in ("one", "two"):
+        site.working(name)
+    instances = [
+        site.start("timers", Order(60 + n, count=8, pause_ms=500), instance=site.instance_in(n % 4))
+        for n in range(20)
+    ]
+    for instance in instances:
+        site.until_run(instance)
+    down = [
+        proxy
+        for front in site.services.fronts
+        for proxy in ((front.bus,) if service == "bus" else front.storage)
+    ]
+    for proxy in down:
+        proxy.refuse()
+        proxy.cut()
+    over = time.monotonic() + 60.0
+    site.until(lambda: time.monotonic() > over, "the end of the outage", timeout_s=70.0)
+    for proxy in down:
+        proxy.heal()
+    began = time.monotonic()
+    for instance in instances:
+        site.completed(instance)
+    assert time.monotonic() - began < 60.0
+    site.settle()
