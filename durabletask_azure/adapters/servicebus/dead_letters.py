@@ -24,7 +24,7 @@ __all__ = ["DeadLetterDesk"]
 
 T = TypeVar("T")
 
-_LOOK_S = 0.5
+_LOOK_S = 1.0
 """How long a look at the dead letters waits for the first."""
 
 
@@ -45,6 +45,8 @@ class DeadLetterDesk:
         self._turn: asyncio.Lock | None = None
         self._queue = ""
         self._receiver: ServiceBusReceiver | None = None
+        self._unclaimed: dict[str, list[DeadLetter]] = {}
+        """Letters whose reader had gone when they came, by queue: the next reader gets them."""
         self._idle: asyncio.TimerHandle | None = None
 
     async def letters(self, queue: str, count_max: int, *, is_task: bool) -> Sequence[DeadLetter]:
@@ -55,11 +57,21 @@ class DeadLetterDesk:
                 with translated("reading dead letters", self._wire.entity(queue)):
                     receiver = await self._opened(queue)
                     messages = await self._guarded(receiver.receive_messages(count_max, _LOOK_S))
+                    if not messages:
+                        # What it has asked for stays asked for: a letter that comes later would be locked and lie here.
+                        await self._shut()
                 for one in messages:
                     unclocked(one)
                 return [dead_letter(one, _Token(one, queue), is_task=is_task) for one in messages]
 
-        return await self._wire.thread.call(look)
+        unclaimed = self._unclaimed.pop(queue, [])
+        if unclaimed:
+            return unclaimed
+        return await self._wire.thread.call(look, lambda found: self._keep(queue, found))
+
+    def _keep(self, queue: str, found: Sequence[DeadLetter]) -> None:
+        if found:
+            self._unclaimed.setdefault(queue, []).extend(found)
 
     async def settle(self, letter: DeadLetter) -> None:
         """Remove a dead letter; one that is gone, or locked by another reader by now, is no error."""
