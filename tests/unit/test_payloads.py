@@ -8,6 +8,7 @@ from durabletask_azure.core.payloads import (
     BlobRef,
     PayloadWriter,
     check_name,
+    check_own,
     check_value,
     is_name,
     payload_name,
@@ -91,3 +92,17 @@ def test_a_name_of_another_form_is_refused(name: str) -> None:
 def test_a_name_that_was_made_is_one() -> None:
     for execution in ("x", "-", "x" * 200, "0f.a_b-c"):
         check_name(payload_name(128, "i1", execution, b""))
+
+
+def test_a_reference_is_followed_only_below_its_own_instance() -> None:
+    own = payload_name(7, "i1", "x1", b"a")
+    check_own(BlobRef(own, 1), 7, "i1")
+    for name, size, partition, instance in (
+        (own, -1, 7, "i1"),
+        (own, 1, 6, "i1"),
+        (own, 1, 7, "i2"),
+        ("https://example.com/p007", 1, 7, "i1"),
+        (payload_prefix(7, "i1") + "../x1", 1, 7, "i1"),
+    ):
+        with pytest.raises(PayloadMissingError, match=f"is no value of instance '{instance}'"):
+            check_own(BlobRef(name, size), partition, instance)
