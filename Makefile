@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# Test processes at once; 0 runs all in one process, which suits a debugger.
-JOBS ?= auto
+# Test processes at once: twice the processors, because tests over the wire mostly wait. 0 runs all in one process, which
+# suits a debugger.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(2 * (os.cpu_count() or 1))')
 # Executions of each target of the fuzzer.
 RUNS ?= 100000
 # Which hub the demo runs on; empty leaves the choice to the demo.

@@ -154,10 +154,11 @@ def test_a_hub_that_was_not_used_yet_may_be_used_after_a_fork(run_python: Callab
 
         hub = HubHost(None, Settings(), "late", open_ports=opening)
         child = os.fork()
-        print(TaskHubClient(hub).get_orchestration_state("x"), flush=True)
+        found = TaskHubClient(hub).get_orchestration_state("x")
         hub.close()
-        if child:
+        if child:  # only after the child has said what it found
             assert os.waitpid(child, 0)[1] == 0
+        print(found, flush=True)
         """
     )
     assert said.split() == ["None", "None"]

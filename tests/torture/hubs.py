@@ -31,6 +31,9 @@ SETTINGS: Final = Settings(
     wedged_s=15.0,
     # A purge whose worker dies may leave segments to the tombstone: so that the end of it is seen, too.
     tombstone_s=30.0,
+    # And so may a purge, or a turn that was never committed, leave spilled values to the collection.
+    orphan_age_s=40.0,
+    orphan_collect_s=10.0,
 )
 
 

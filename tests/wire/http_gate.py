@@ -30,6 +30,7 @@ class HttpRule:
         path: which requests, as a regular expression searched for in path and query.
         count: how many it hits; `None` for all until it is taken away.
         skip: how many it lets pass first.
+        bytes_min: how many bytes the body of a request has at least for the rule to see it at all.
     """
 
     action: Action = "refuse"
@@ -39,6 +40,7 @@ class HttpRule:
     path: str = ""
     count: int | None = 1
     skip: int = 0
+    bytes_min: int = 0
 
     def answer(self, *, close: bool = False) -> bytes:
         """Return the whole answer; with `close` it says that the connection ends with it."""
@@ -77,12 +79,14 @@ class HttpRules:
         with self._lock:
             self.waiting.clear()
 
-    def take(self, method: str, path: str) -> HttpRule | None:
+    def take(self, method: str, path: str, body_bytes: int = 0) -> HttpRule | None:
         """Note a request and return the rule that hits it."""
         with self._lock:
             self.requests.append(f"{method} {path}")
             for rule in self.waiting:
                 if not re.fullmatch(rule.method, method) or not re.search(rule.path, path):
+                    continue
+                if body_bytes < rule.bytes_min:
                     continue
                 if rule.skip:
                     rule.skip -= 1
@@ -144,7 +148,7 @@ class HttpGate:
         if "chunked" in headers.get("transfer-encoding", ""):
             raise ValueError("a request in chunks is more than this gate reads")
         self._body_left = int(headers.get("content-length", "0"))
-        self._rule = self._rules.take(method, path)
+        self._rule = self._rules.take(method, path, self._body_left)
         if self._rule is not None and self._rule.action == "cut":
             self.cut = True
 

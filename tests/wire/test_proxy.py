@@ -286,6 +286,13 @@ def test_a_rule_answers_for_the_service_as_often_as_it_says(web: Service) -> Non
     assert (rules.hits, rules.waiting, len(rules.requests)) == (2, [], 5)
 
 
+def test_a_rule_for_large_requests_neither_hits_nor_skips_small_ones() -> None:
+    rules = HttpRules()
+    rules.add(HttpRule(skip=1, count=None, bytes_min=10))
+    sizes = [size for size in (9, 10, 9, 10, 11) if rules.take("POST", "/", size)]
+    assert (sizes, rules.hits) == ([10, 11], 2)
+
+
 def test_a_request_can_land_and_be_refused_all_the_same(web: Service) -> None:
     rules = HttpRules()
     rules.add(HttpRule("land-then-refuse", status=500))

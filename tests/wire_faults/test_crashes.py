@@ -98,9 +98,12 @@ def test_f17_killed_with_a_result_that_was_not_sent(site: Site) -> None:
 
 def test_f23_killed_between_the_parts_of_a_commit(site: Site) -> None:
     worker, front = site.working("first")
-    front.table_rules.add(HttpRule("cut", method="POST", path=BATCHES, skip=1, count=None))
+    # By their size: small commits, of which some still come after the first orchestrations, are not what is meant.
+    front.table_rules.add(
+        HttpRule("cut", method="POST", path=BATCHES, skip=1, count=None, bytes_min=1_000_000)
+    )
     instance = site.start("fan", Order(7, count=120, pad_bytes=25_000))
-    site.until(lambda: front.table_rules.hits >= 2, "the second part")
+    site.until(lambda: front.table_rules.hits, "the second part")
     staged = [line for line in site.leftovers() if " h!" in line]
     assert staged, "the first part is there"
     assert "TaskScheduledEvent" not in site.events(instance), "and nobody sees it"

@@ -204,8 +204,8 @@ def test_f35_a_broker_that_lost_everything_is_made_anew_and_repaired(site: Site)
     site.working("only")
     held = site.start("held")
     site.until_run(held, "1")
-    timers = site.start("timers", Order(7, count=3, pause_ms=3000), instance=site.instance_in(1))
-    site.until_run(timers)
+    timers = site.start("timers", Order(7, count=2, pause_ms=10_000), instance=site.instance_in(1))
+    site.until_event(timers, "TimerCreatedEvent")
     events = site.start("events", Order(7, count=2), instance=site.instance_in(2))
     site.client.wait_for_orchestration_start(events)
     family = site.start("family", Order(7, count=2), instance=site.instance_in(3))
@@ -214,7 +214,9 @@ def test_f35_a_broker_that_lost_everything_is_made_anew_and_repaired(site: Site)
     done = site.hub.repair()
 
     assert len(done.created) == 2
-    assert (done.activities, done.timers) == (1, 1)
+    assert done.timers == 1
+    # The one that is held, and what the two children may be at, however far the family has come.
+    assert 1 <= done.activities <= 3
     site.let_go()
     site.tell(events, "events", Order(7, count=2))
     for instance in (held, timers, events, family):
