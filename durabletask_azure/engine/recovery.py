@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -33,6 +33,8 @@ __all__ = ["Recovery"]
 T = TypeVar("T")
 _log = logging.getLogger("durabletask_azure.engine.recovery")
 _TOMBSTONES_MAX = 40
+_AHEAD = timedelta(seconds=2)
+"""How far ahead a sweep looks: a store may tell whole seconds only, so what came just now seems to be due later."""
 
 
 class Recovery:
@@ -145,7 +147,7 @@ class Recovery:
     async def sweep(self) -> None:
         """Ask for a turn of every instance with an overdue start or timer; remove expired tombstones."""
         now = await self._patiently("asking the store's time", self._ports.store.server_time)
-        where = InstanceFilter(due_before=now)
+        where = InstanceFilter(due_before=now + _AHEAD)
         token: str | None = None
         while True:
             page = await self._page(where, token)

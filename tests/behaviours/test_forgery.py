@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from functools import partial
 from typing import Any
 
@@ -65,7 +66,7 @@ def waits(stage: Stage, instance_id: str) -> bool:
 def forge(stage: Stage, instance_id: str, body: MessageBody, execution_id: str | None) -> None:
     """Send a message as somebody with the right to send could."""
     message = Message(
-        id=f"forged-{type(body).__name__}", instance_id=instance_id, body=body, execution_id=execution_id
+        id=f"forged-{uuid.uuid4().hex}", instance_id=instance_id, body=body, execution_id=execution_id
     )
     sending = [ToPartition(partition=stage.partition(instance_id), message=message)]
     stage.hub.run(lambda: stage.hub.ports.orchestrations.send(sending))

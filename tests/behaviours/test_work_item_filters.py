@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,24 @@ def test_b131_filters_are_chosen_before_the_worker_starts(stage: Stage) -> None:
     worker.start()
     with pytest.raises(WorkerStateError, match="running"):
         worker.use_work_item_filters()
+
+
+def test_b131_what_waits_is_taken_at_once_also_where_the_store_tells_whole_seconds_only(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def other(ctx: OrchestrationContext, _: Any) -> str:
+        return "done"
+
+    worker = stage.worker(mixed)
+    instance = stage.client.schedule_new_orchestration(other)
+    row = stage.until(instance, lambda row: row is not None and row.reason is not None)
+    assert row is not None
+    worker.stop()
+    cut = row.created_at - timedelta(seconds=0.9)
+
+    async def server_time() -> datetime:
+        return cut
+
+    monkeypatch.setattr(stage.hub.ports.store, "server_time", server_time)
+    stage.worker(other)
+    assert stage.completed(instance) == "done"

@@ -171,6 +171,27 @@ async def test_what_cannot_be_read_is_delivered_with_the_reason(
     assert (letter.id, letter.task, letter.partition) == ("bad", None, None)
 
 
+async def test_a_dead_letter_whose_reader_has_gone_is_the_next_readers(
+    hub: EmulatedHub, running: RunningEmulator
+) -> None:
+    queues = hub.open()
+    await queues.orchestrations.send([message("m")])
+    session = await accepted(queues)
+    (delivery,) = await received(session, 1)
+    gone = asyncio.create_task(queues.orchestrations.dead_letters(10))
+    await asyncio.sleep(0)
+    gone.cancel()
+    following = asyncio.create_task(queues.orchestrations.dead_letters(10))
+    await asyncio.sleep(0)
+
+    await session.dead_letter(delivery, "Poison", "nobody could handle it")
+
+    (letter,) = await following
+    assert letter.reason == "Poison"
+    await queues.orchestrations.settle_dead_letter(letter)
+    assert running.counts(hub.names.orchestrations).dead_letters == 0
+
+
 async def test_a_worker_stays_within_its_connections_and_a_client_within_two(
     hub: EmulatedHub, running: RunningEmulator
 ) -> None:

@@ -45,6 +45,8 @@ class DeadLetterDesk:
         self._turn: asyncio.Lock | None = None
         self._queue = ""
         self._receiver: ServiceBusReceiver | None = None
+        self._out: set[_Token] = set()
+        """What this link has brought and is not settled: closing the link would let others have it."""
         self._unclaimed: dict[str, list[DeadLetter]] = {}
         """Letters whose reader had gone when they came, by queue: the next reader gets them."""
         self._idle: asyncio.TimerHandle | None = None
@@ -57,17 +59,21 @@ class DeadLetterDesk:
                 with translated("reading dead letters", self._wire.entity(queue)):
                     receiver = await self._opened(queue)
                     messages = await self._guarded(receiver.receive_messages(count_max, _LOOK_S))
-                    if not messages:
+                    if not messages and not self._out:
                         # What it has asked for stays asked for: a letter that comes later would be locked and lie here.
                         await self._shut()
                 for one in messages:
                     unclocked(one)
-                return [dead_letter(one, _Token(one, queue), is_task=is_task) for one in messages]
+                found = [(one, _Token(one, queue)) for one in messages]
+                self._out.update(token for _, token in found)
+                return [dead_letter(one, token, is_task=is_task) for one, token in found]
 
         unclaimed = self._unclaimed.pop(queue, [])
         if unclaimed:
             return unclaimed
-        return await self._wire.thread.call(look, lambda found: self._keep(queue, found))
+        found = await self._wire.thread.call(look, lambda found: self._keep(queue, found))
+        # This look may have waited for that of a reader who has gone, and who was brought what there is.
+        return found or self._unclaimed.pop(queue, [])
 
     def _keep(self, queue: str, found: Sequence[DeadLetter]) -> None:
         if found:
@@ -91,6 +97,7 @@ class DeadLetterDesk:
                     except (MessageAlreadySettled, MessageLockLostError, MessageNotFoundError):
                         pass
                 token.is_settled = True
+                self._out.discard(token)
 
         await self._wire.thread.call(settle)
 
@@ -137,6 +144,7 @@ class DeadLetterDesk:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
+        self._out.clear()
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             await self._wire.close_link(receiver)
