@@ -17,7 +17,12 @@ import pytest
 
 from durabletask_azure.adapters.local import LocalHub, open_hub, open_local
 from durabletask_azure.core.rows import LockRow, PutInstance
-from durabletask_azure.errors import ConfigurationError, HubUnavailableError, SchemaVersionError
+from durabletask_azure.errors import (
+    ConfigurationError,
+    HubUnavailableError,
+    OrchestrationAlreadyExistsError,
+    SchemaVersionError,
+)
 from durabletask_azure.hub import TaskHub
 from durabletask_azure.ports import HubPorts
 from tests.contract.builders import WAIT_S, instance, let_others_run, message, task
@@ -216,7 +221,7 @@ async def test_requests_that_gather_are_committed_together(tmp_path: Path) -> No
     before = hub.stats()
 
     await asyncio.gather(
-        *(hub.ports.store.insert_instance(0, instance(f"i{number}")) for number in range(500))
+        *(hub.ports.orchestrations.send([message(f"m{number}", partition=0)]) for number in range(500))
     )
 
     after = hub.stats()
@@ -224,6 +229,32 @@ async def test_requests_that_gather_are_committed_together(tmp_path: Path) -> No
     assert after.commits - before.commits < 250
     assert (after.journal_mode, after.synchronous) == ("wal", "FULL")
     await hub.close()
+
+
+async def test_instances_that_are_started_at_once_are_one_request_and_each_succeeds_for_itself(
+    tmp_path: Path,
+) -> None:
+    for path in (None, tmp_path / "hub.db"):
+        hub = open_hub(path)
+        store, before = hub.ports.store, hub.stats()
+        etags = await asyncio.gather(*(store.insert_instance(0, instance(f"i{n}")) for n in range(500)))
+        assert hub.stats().requests - before.requests == 1
+
+        again = await asyncio.gather(
+            *(store.insert_instance(0, instance(f"i{n}")) for n in (7, 500, 500, 501)), return_exceptions=True
+        )
+
+        assert [type(one) for one in again] == [
+            OrchestrationAlreadyExistsError,
+            str,
+            OrchestrationAlreadyExistsError,
+            str,
+        ]
+        for n, etag in ((7, etags[7]), (500, again[1]), (501, again[3])):
+            stored = await store.read_instance(0, f"i{n}")
+            assert stored is not None
+            assert stored.etag == etag
+        await hub.close()
 
 
 async def test_several_event_loops_share_one_opened_hub(tmp_path: Path) -> None:

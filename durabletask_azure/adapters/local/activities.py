@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from durabletask_azure.adapters.local.bell import ACTIVITIES, Bell, wake
+from durabletask_azure.adapters.local.bulk import as_places
 from durabletask_azure.adapters.local.by_name import any_free_of, free_of, index_names
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
@@ -41,6 +42,7 @@ _TAKE_PLACES = (
     " RETURNING seq, id, deliveries, body"
 )
 _DELETE = "DELETE FROM tasks WHERE seq = ?"
+_DELETE_ALL = "DELETE FROM tasks WHERE seq IN (SELECT value FROM json_each(?))"
 _MOVE = (
     "INSERT INTO dead(partition, id, reason, description, deliveries, enqueued_at, body)"
     " SELECT NULL, id, ?, ?, deliveries, enqueued_at, body FROM tasks WHERE seq = ?"
@@ -211,12 +213,12 @@ class LocalActivityQueue:
             await self._write(left)
 
     async def _write(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
-        done = [(place_of(delivery.token),) for delivery, _ in results]
+        done = as_places([place_of(delivery.token) for delivery, _ in results])
         stored = stored_outbound([result for _, result in results if result is not None])
 
         def work(transaction: Transaction) -> None:
             write_outbound(transaction, stored, self._handover)
-            transaction.executemany(_DELETE, done)
+            transaction.execute(_DELETE_ALL, (done,))
 
         # Not waiting for the disk loses nothing: with the power gone the task is still there and runs again, and the
         # turn that sees the result is committed durably, behind it.

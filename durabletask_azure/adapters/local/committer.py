@@ -33,6 +33,10 @@ __all__ = [
 
 T = TypeVar("T")
 _REQUESTS_MAX = 1_000
+_LAST_PLACES = (
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0),"
+    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), 0)"
+)
 _BUSY_S_MAX = 10.0
 # What SQLite and its Python module raise for a value or statement of this one request.
 _UNACCEPTABLE = (
@@ -48,12 +52,13 @@ _UNACCEPTABLE = (
 class Transaction:
     """What a request writes through: SQL, the hub's time, and the topics its commit concerns."""
 
-    def __init__(self, connection: sqlite3.Connection, now_us: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, now_us: int, last_task: int) -> None:
         self.execute = connection.execute
         self.executemany = connection.executemany
         self.now_us = now_us
         """The hub's time at the start of the batch: above that of every message taken in before."""
         self._seq = now_us
+        self._task = last_task
         self.topics: list[Topic] = []
         self.after: list[After] = []
         """What is to be done in the event loop of whoever asked, once the request is committed, or has failed."""
@@ -63,6 +68,11 @@ class Transaction:
         self._seq += 1
         return self._seq
 
+    def next_task(self) -> int:
+        """Return the place of one more activity task."""
+        self._task += 1
+        return self._task
+
 
 Work = Callable[[Transaction], T]
 After = Callable[[bool], None]
@@ -70,7 +80,7 @@ After = Callable[[bool], None]
 
 
 class _Request:
-    __slots__ = ("after", "answer", "durable", "error", "future", "topics", "work")
+    __slots__ = ("after", "answer", "durable", "error", "future", "topics", "undone", "work")
 
     def __init__(self, work: Work[Any], durable: bool, future: asyncio.Future[Any] | None) -> None:
         self.work = work
@@ -80,6 +90,15 @@ class _Request:
         self.error: Exception | None = None
         self.topics: Sequence[Topic] = ()
         self.after: Sequence[After] = ()
+        self.undone: list[After] = []
+        """What was to be done after an attempt that was undone."""
+
+    def conclude(self) -> None:
+        """Do what is to be done in the event loop of whoever asked."""
+        for after in self.undone:
+            after(False)
+        for after in self.after:
+            after(self.error is None)
 
 
 class Neighbours(Protocol):
@@ -116,19 +135,22 @@ class Committer(Protocol):
 
 def last_seq(connection: sqlite3.Connection) -> int:
     """Return the place, and time, of the newest message there ever was; 0 if there was none."""
-    (last,) = connection.execute(
-        "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'messages'), 0)"
-    ).fetchone()
-    return last
+    return connection.execute(_LAST_PLACES).fetchone()[0]
 
 
 def run_batch(connection: sqlite3.Connection, requests: Sequence[_Request], clock: HubClock) -> None:
-    """Run requests in one transaction; each is left with its answer or its error."""
+    """Run requests in one transaction; each is left with its answer or its error.
+
+    In most batches no request fails, so each is undone for itself only if that has been tried and did not hold.
+    """
     try:
-        _begin(connection)
-        transaction = Transaction(connection, clock.now_us(last_seq(connection)))
-        for request in requests:
-            _run(transaction, request)
+        try:
+            _run_all(connection, requests, clock, _run_bare)
+        except _FailedError:
+            connection.execute("ROLLBACK")
+            for request in requests:
+                request.undone += request.after
+            _run_all(connection, requests, clock, _run_guarded)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         failure = HubUnavailableError(f"the hub's database failed: {error}")
@@ -139,6 +161,21 @@ def run_batch(connection: sqlite3.Connection, requests: Sequence[_Request], cloc
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+
+
+def _run_all(
+    connection: sqlite3.Connection,
+    requests: Sequence[_Request],
+    clock: HubClock,
+    run: Callable[[Transaction, _Request], None],
+) -> None:
+    _begin(connection)
+    reached_us, last_task = connection.execute(_LAST_PLACES).fetchone()
+    transaction = Transaction(connection, clock.now_us(reached_us), last_task)
+    for request in requests:
+        transaction.topics = []
+        request.after = transaction.after = []
+        run(transaction, request)
 
 
 def _begin(connection: sqlite3.Connection) -> None:
@@ -162,22 +199,37 @@ def _begin(connection: sqlite3.Connection) -> None:
         pause_s = min(pause_s * 1.5, 0.002)
 
 
-def _run(transaction: Transaction, request: _Request) -> None:
-    transaction.topics = []
-    transaction.after = []
-    request.after = transaction.after
+class _FailedError(Exception):
+    """A request of a batch has failed, and all of the batch has to be undone."""
+
+
+def _run_bare(transaction: Transaction, request: _Request) -> None:
+    try:
+        request.answer = request.work(transaction)
+    except Exception as error:
+        _check_cause(error)
+        raise _FailedError from error
+    request.topics = transaction.topics
+
+
+def _run_guarded(transaction: Transaction, request: _Request) -> None:
     transaction.execute("SAVEPOINT request")
     try:
         request.answer = request.work(transaction)
     except Exception as error:
-        if isinstance(error, sqlite3.Error) and not isinstance(error, _UNACCEPTABLE):
-            # Disk full, I/O: not this request's fault, and SQLite may have rolled back everything by itself.
-            raise
+        _check_cause(error)
         transaction.execute("ROLLBACK TO request")
+        request.topics = ()
         request.error = _refusal(error)
     else:
         request.topics = transaction.topics
     transaction.execute("RELEASE request")
+
+
+def _check_cause(error: Exception) -> None:
+    """Pass on what is not the request's fault: a full disk, I/O. SQLite may have rolled back everything by itself."""
+    if isinstance(error, sqlite3.Error) and not isinstance(error, _UNACCEPTABLE):
+        raise error
 
 
 def _refusal(error: Exception) -> Exception:
@@ -213,8 +265,7 @@ class InlineCommitter:
             run_batch(self._connection, (request,), self.clock)
             self.commits += 1
             self.requests += 1
-        for after in request.after:
-            after(request.error is None)
+        request.conclude()
         wake(self._bell.ring(request.topics))
         if request.error is not None:
             raise request.error
@@ -237,8 +288,7 @@ class _Answers:
 
     def give(self) -> None:
         for request in self.requests:
-            for after in request.after:
-                after(request.error is None)
+            request.conclude()
             future = request.future
             if future is None or future.done():
                 continue

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 import msgspec
 
 from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic, changed, ended
+from durabletask_azure.adapters.local.bulk import run_bulk
 from durabletask_azure.adapters.local.clock import to_us
 from durabletask_azure.adapters.local.committer import Transaction
 from durabletask_azure.adapters.local.handover import Consumer, Handover
@@ -39,7 +40,7 @@ from durabletask_azure.ports import ActivityDelivery
 
 __all__ = [
     "StoredOutbound",
-    "StoredWrite",
+    "StoredWrites",
     "decode_instance",
     "decode_lock",
     "decode_outbox",
@@ -58,14 +59,36 @@ decode_lock = msgspec.json.Decoder(LockRow).decode
 decode_outbox = msgspec.json.Decoder(OutboxRow).decode
 decode_tombstone = msgspec.json.Decoder(Tombstone).decode
 
-_INSERT_INSTANCE = (
-    "INSERT INTO instances(name, status, created_at, updated_at, completed_at, due_at, has_reason, body, tail,"
-    " partition, id, etag) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_COLUMNS = (
+    "name, status, created_at, updated_at, completed_at, due_at, has_reason, body, tail, partition, id, etag"
 )
-_REPLACE_INSTANCE = (
-    "UPDATE instances SET name = ?, status = ?, created_at = ?, updated_at = ?, completed_at = ?, due_at = ?,"
-    " has_reason = ?, body = ?, tail = ?, etag = etag + 1 WHERE partition = ? AND id = ? AND etag = ?"
+_REPLACED = ", ".join(
+    f"{column} = new.column{number}" for number, column in enumerate(_COLUMNS.split(", ")[:9], start=1)
 )
+
+
+def _insert_instances(rows: str) -> str:
+    return f"INSERT INTO instances({_COLUMNS}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608 - question marks
+
+
+def _replace_instances(rows: str) -> str:
+    return (
+        f"UPDATE instances SET {_REPLACED}, etag = etag + 1 FROM (VALUES {rows}) AS new"  # noqa: S608
+        " WHERE partition = new.column10 AND id = new.column11 AND etag = new.column12"
+    )
+
+
+def _send_messages(rows: str) -> str:
+    return f"INSERT INTO messages(partition, id, visible_at, body, seq) VALUES {rows}"  # noqa: S608
+
+
+def _send_tasks(rows: str) -> str:
+    columns = "seq, id, grp, body, enqueued_at, locked_by, deliveries"
+    return f"INSERT INTO tasks({columns}) VALUES {rows}"  # noqa: S608
+
+
+_BODY, _ID = 7, 10
+_FIND_INSTANCE = "SELECT etag, body FROM instances WHERE partition = ? AND id = ?"
 _DELETE_INSTANCE = "DELETE FROM instances WHERE partition = ? AND id = ? AND etag = ?"
 _PUT_SEGMENT = (
     "INSERT INTO segments(partition, id, execution_id, idx, events) VALUES(?, ?, ?, ?, ?)"
@@ -82,31 +105,22 @@ _PUT_TOMBSTONE = (
 )
 _DELETE_TOMBSTONE = "DELETE FROM tombstones WHERE partition = ? AND id = ?"
 _SWAP_LOCK = "UPDATE locks SET body = ?, etag = etag + 1 WHERE partition = ? AND etag = ?"
-_SEND_MESSAGE = "INSERT INTO messages(partition, id, visible_at, body, seq) VALUES(?, ?, ?, ?, ?)"
-_SEND_TASK = "INSERT INTO tasks(id, grp, body, enqueued_at) VALUES(?, ?, ?, ?)"
-_HAND_TASK = "INSERT INTO tasks(id, grp, body, enqueued_at, locked_by, deliveries) VALUES(?, ?, ?, ?, ?, 1)"
-
 # Writes whose ETag condition, or the absence of the row, must hold.
-_GUARDED = frozenset({_INSERT_INSTANCE, _REPLACE_INSTANCE, _DELETE_INSTANCE, _PUT_OUTBOX})
+_GUARDED = frozenset({_DELETE_INSTANCE, _PUT_OUTBOX})
 
 
-class StoredWrite:
-    """One write as SQL: statement and parameters (an inserted row's ETag is added in the transaction)."""
+class StoredWrites:
+    """The writes of a transaction as SQL: instance rows by kind, for few statements, and what else there is."""
 
-    __slots__ = ("instance_id", "parameters", "sql", "topics", "write")
+    __slots__ = ("inserted", "others", "replaced", "topics")
 
-    def __init__(
-        self, write: RowWrite, sql: str, parameters: tuple[object, ...], instance_id: str | None = None
-    ) -> None:
-        self.write = write
-        self.sql = sql
-        self.parameters = parameters
-        self.instance_id = instance_id
-        self.topics: Sequence[Topic] = ()
-        if instance_id is not None:
-            self.topics = (changed(instance_id),)
-            if not isinstance(write, PutInstance) or write.row.status.is_terminal:
-                self.topics = (changed(instance_id), ended(instance_id))
+    def __init__(self) -> None:
+        self.inserted: list[tuple[Any, ...]] = []
+        """Rows of new instances without their ETag, which is given in the transaction."""
+        self.replaced: list[tuple[Any, ...]] = []
+        """Rows of known instances, with the ETag they must have so far."""
+        self.others: list[tuple[RowWrite, str, tuple[object, ...]]] = []
+        self.topics: list[Topic] = []
 
 
 class StoredOutbound:
@@ -131,46 +145,70 @@ def etag_number(etag: str) -> int:
     return int(etag) if etag.isdecimal() and len(etag) < 19 else -1
 
 
-def stored_writes(partition: int, writes: Sequence[RowWrite]) -> list[StoredWrite]:
+def stored_writes(partition: int, writes: Sequence[RowWrite]) -> StoredWrites:
     """Return the SQL of a transaction's writes.
 
     Raises:
         CommitRefusedError: a value has no stored form; names the row.
     """
-    stored: list[StoredWrite] = []
+    stored = StoredWrites()
     for write in writes:
         try:
-            stored.append(_stored(partition, write))
+            if isinstance(write, PutInstance):
+                _store_instance(stored, partition, write)
+            else:
+                stored.others.append((write, *_stored(partition, write)))
         except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise CommitRefusedError(f"the row cannot be stored: {error}", row_key=row_key(write)) from error
+        if isinstance(write, DeleteInstance):
+            stored.topics += (changed(write.instance_id), ended(write.instance_id))
     return stored
 
 
-def _stored(partition: int, write: RowWrite) -> StoredWrite:
+def _store_instance(stored: StoredWrites, partition: int, write: PutInstance) -> None:
+    row, if_match = write.row, write.if_match
+    if if_match is None:
+        stored.inserted.append(_columns(partition, row))
+    else:
+        stored.replaced.append((*_columns(partition, row), etag_number(if_match)))
+    stored.topics.append(changed(row.instance_id))
+    if row.status.is_terminal:
+        stored.topics.append(ended(row.instance_id))
+
+
+def _stored(
+    partition: int,
+    write: DeleteInstance
+    | PutSegment
+    | DeleteSegments
+    | PutOutbox
+    | DeleteOutbox
+    | PutTombstone
+    | DeleteTombstone,
+) -> tuple[str, tuple[object, ...]]:
     match write:
-        case PutInstance(row=row, if_match=if_match):
-            if if_match is None:
-                return StoredWrite(write, _INSERT_INSTANCE, _columns(partition, row), row.instance_id)
-            values = (*_columns(partition, row), etag_number(if_match))
-            return StoredWrite(write, _REPLACE_INSTANCE, values, row.instance_id)
         case DeleteInstance():
-            values = (partition, write.instance_id, etag_number(write.if_match))
-            return StoredWrite(write, _DELETE_INSTANCE, values, write.instance_id)
+            return _DELETE_INSTANCE, (partition, write.instance_id, etag_number(write.if_match))
         case PutSegment():
-            values = (partition, write.instance_id, write.execution_id, write.index, write.events)
-            return StoredWrite(write, _PUT_SEGMENT, values)
+            return _PUT_SEGMENT, (
+                partition,
+                write.instance_id,
+                write.execution_id,
+                write.index,
+                write.events,
+            )
         case DeleteSegments(first=first, count=count):
             values = (partition, write.instance_id, write.execution_id, first, first + count)
-            return StoredWrite(write, _DELETE_SEGMENTS, values)
+            return _DELETE_SEGMENTS, values
         case PutOutbox(row=row):
-            return StoredWrite(write, _PUT_OUTBOX, (partition, row.n, row.index, _encode(row)))
+            return _PUT_OUTBOX, (partition, row.n, row.index, _encode(row))
         case DeleteOutbox():
-            return StoredWrite(write, _DELETE_OUTBOX, (partition, write.n, write.index))
+            return _DELETE_OUTBOX, (partition, write.n, write.index)
         case PutTombstone(tombstone=tombstone):
             values = (partition, tombstone.instance_id, to_us(tombstone.expires_at), _encode(tombstone))
-            return StoredWrite(write, _PUT_TOMBSTONE, values)
+            return _PUT_TOMBSTONE, values
         case DeleteTombstone():
-            return StoredWrite(write, _DELETE_TOMBSTONE, (partition, write.instance_id))
+            return _DELETE_TOMBSTONE, (partition, write.instance_id)
         case _:
             assert_never(write)
 
@@ -203,27 +241,46 @@ def swap_lock(transaction: Transaction, partition: int, body: bytes, if_match: s
     return str(number + 1)
 
 
-def write_rows(transaction: Transaction, writes: Sequence[StoredWrite]) -> dict[str, str]:
+def write_rows(transaction: Transaction, writes: StoredWrites) -> dict[str, str]:
     """Apply writes and return the new ETags of the instance rows by instance id.
 
     Raises:
         CommitRefusedError: a row's condition does not hold (``conflict``).
     """
-    etags: dict[str, str] = {}
-    for write in writes:
-        sql, parameters = write.sql, write.parameters
-        if sql is _INSERT_INSTANCE:
-            parameters = (*parameters, transaction.now_us)
+    for write, sql, parameters in writes.others:
         if transaction.execute(sql, parameters).rowcount != 1 and sql in _GUARDED:
-            key = row_key(write.write)
-            raise CommitRefusedError(f"the row {key} is not as it was expected", row_key=key, conflict=True)
-        if write.instance_id is not None:
-            transaction.topics.extend(write.topics)
-            if sql is _INSERT_INSTANCE:
-                etags[write.instance_id] = str(transaction.now_us)
-            elif isinstance(write.write, PutInstance):
-                etags[write.instance_id] = str(etag_number(write.write.if_match or "") + 1)
+            raise _unexpected(row_key(write))
+    etags: dict[str, str] = {}
+    if writes.inserted:
+        now_us = transaction.now_us
+        rows: list[tuple[Any, ...]] = [(*row, now_us) for row in writes.inserted]
+        if run_bulk(transaction, _insert_instances, rows) != len(rows):
+            raise _unexpected(_culprit(transaction, rows, now_us))
+        etag = str(now_us)
+        for row in rows:
+            etags[row[_ID]] = etag
+    if writes.replaced:
+        if run_bulk(transaction, _replace_instances, writes.replaced) != len(writes.replaced):
+            raise _unexpected(_culprit(transaction, writes.replaced, None))
+        for row in writes.replaced:
+            etags[row[_ID]] = str(row[_ID + 1] + 1)
+    transaction.topics += writes.topics
     return etags
+
+
+def _unexpected(key: str | None) -> CommitRefusedError:
+    which = "a row" if key is None else f"the row {key}"
+    return CommitRefusedError(f"{which} is not as it was expected", row_key=key, conflict=True)
+
+
+def _culprit(transaction: Transaction, rows: Sequence[tuple[Any, ...]], inserted: int | None) -> str | None:
+    """Return the key of the first row that was not written, as far as what is there tells."""
+    for row in rows:
+        body, partition, instance_id, etag = row[_BODY], *row[_ID - 1 :]
+        found = transaction.execute(_FIND_INSTANCE, (partition, instance_id)).fetchone()
+        if found != (etag + 1 if inserted is None else inserted, body):
+            return f"i!{instance_id}"
+    return f"i!{rows[0][_ID]}" if len(rows) == 1 else None
 
 
 def stored_outbound(sends: Sequence[Outbound]) -> StoredOutbound:
@@ -244,7 +301,7 @@ def write_outbound(transaction: Transaction, stored: StoredOutbound, handover: H
     inserted as taken by it, and handed over after the commit."""
     if stored.messages:
         next_seq = transaction.next_seq
-        transaction.executemany(_SEND_MESSAGE, [(*message, next_seq()) for message in stored.messages])
+        run_bulk(transaction, _send_messages, [(*message, next_seq()) for message in stored.messages])
     if stored.tasks and _write_tasks(transaction, stored.tasks, handover):
         transaction.topics.append(ACTIVITIES)
     transaction.topics.extend(stored.topics)
@@ -254,24 +311,23 @@ def _write_tasks(
     transaction: Transaction, tasks: Sequence[tuple[ActivityTask, str, bytes]], handover: Handover
 ) -> bool:
     """Insert tasks; return whether one is free to be taken by anybody."""
-    now_us = transaction.now_us
-    free: list[tuple[str, str, bytes, int]] = []
+    now_us, process = transaction.now_us, handover.process
+    rows: list[tuple[Any, ...]] = []
     free_names: set[str] = set()
     handed: dict[Consumer, list[ActivityDelivery]] = {}
     for task, group, body in tasks:
+        place = transaction.next_task()
         # Once one of an activity is free, so are all behind it: they are taken in their order.
         consumer = None if task.name in free_names else handover.claim(group, task.name)
         if consumer is None:
             free_names.add(task.name)
-            free.append((task.id, group, body, now_us))
+            rows.append((place, task.id, group, body, now_us, None, 0))
             continue
         own = handed.get(consumer)
         if own is None:
             own = handed[consumer] = []
             transaction.after.append(partial(consumer.settle, own))
-        own.append(ActivityDelivery(task.id, task, 1, None))
-        place = transaction.execute(_HAND_TASK, (task.id, group, body, now_us, handover.process)).lastrowid
-        own[-1] = ActivityDelivery(task.id, task, 1, place)
-    if free:
-        transaction.executemany(_SEND_TASK, free)
-    return bool(free)
+        own.append(ActivityDelivery(task.id, task, 1, place))
+        rows.append((place, task.id, group, body, now_us, process, 1))
+    run_bulk(transaction, _send_tasks, rows)
+    return bool(free_names)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from durabletask_azure.adapters.local.bell import Bell, wake
+from durabletask_azure.adapters.local.bulk import as_places
 from durabletask_azure.adapters.local.clock import from_us
 from durabletask_azure.adapters.local.committer import After, Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
@@ -61,7 +62,8 @@ _MOVE = (
     "INSERT INTO dead(partition, id, reason, description, deliveries, enqueued_at, body)"
     " SELECT partition, id, ?, ?, deliveries + 1, max(seq, coalesce(visible_at, 0)), body FROM messages WHERE seq = ?"
 )
-_DELETE = "DELETE FROM messages WHERE seq = ?"
+_DELETE = "DELETE FROM messages WHERE seq IN (SELECT value FROM json_each(?))"
+_DELETE_TASKS = "DELETE FROM tasks WHERE seq IN (SELECT value FROM json_each(?))"
 _DELETE_TASK = "DELETE FROM tasks WHERE seq = ?"
 _PUT_DOWN = "INSERT INTO messages(partition, id, deliveries, body, seq) VALUES(?, ?, ?, ?, ?)"
 _PUT_ASIDE = (
@@ -80,21 +82,21 @@ class Places:
     __slots__ = ("messages", "tasks")
 
     def __init__(self, deliveries: Sequence[Delivery]) -> None:
-        self.messages: list[tuple[int]] = []
-        self.tasks: list[tuple[int]] = []
+        self.messages: list[int] = []
+        self.tasks: list[int] = []
         for delivery in deliveries:
             token = delivery.token
             if isinstance(token, HandedTask):
-                self.tasks.append((token.place,))
+                self.tasks.append(token.place)
             else:
-                self.messages.append((place_of(token),))
+                self.messages.append(place_of(token))
 
     def delete(self, transaction: Transaction) -> None:
         """Delete what was handled."""
         if self.messages:
-            transaction.executemany(_DELETE, self.messages)
+            transaction.execute(_DELETE, (as_places(self.messages),))
         if self.tasks:
-            transaction.executemany(_DELETE_TASK, self.tasks)
+            transaction.execute(_DELETE_TASKS, (as_places(self.tasks),))
 
 
 class LocalSession:
@@ -223,8 +225,8 @@ class LocalSession:
     def forget(self, places: Places) -> None:
         """Note that messages are gone."""
         if self._due:
-            self._due.difference_update(place for (place,) in places.messages)
-        for (place,) in places.tasks:
+            self._due.difference_update(places.messages)
+        for place in places.tasks:
             self._open.pop(place, None)
             self._places.discard(place)
 
@@ -250,7 +252,7 @@ class LocalSession:
             if places.tasks:
                 letter = (self._partition, delivery.id, reason, description, 1, transaction.now_us)
                 transaction.execute(_PUT_ASIDE, (*letter, encode_messages(delivery.messages)))
-            for (place,) in places.messages:
+            for place in places.messages:
                 transaction.execute(_MOVE, (reason, description, place))
             places.delete(transaction)
             transaction.after.append(self.completed(places))

@@ -20,7 +20,6 @@ from durabletask_azure.adapters.local.queries import query_page
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import (
     StoredOutbound,
-    StoredWrite,
     decode_instance,
     decode_lock,
     decode_outbox,
@@ -32,14 +31,14 @@ from durabletask_azure.adapters.local.rows import (
     write_rows,
 )
 from durabletask_azure.adapters.local.sessions import LocalSession, Places
+from durabletask_azure.adapters.local.starts import Starts
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.messages import Outbound
-from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, PutInstance, RowWrite, Tombstone
+from durabletask_azure.core.rows import InstanceRow, LockRow, OutboxRow, RowWrite, Tombstone
 from durabletask_azure.errors import (
     CommitRefusedError,
     ConfigurationError,
     HubUnavailableError,
-    OrchestrationAlreadyExistsError,
 )
 from durabletask_azure.ports import (
     Delivery,
@@ -73,6 +72,7 @@ class LocalStore:
     ) -> None:
         self._handover = handover
         self._committer = committer
+        self.starts = Starts(committer, handover)
         self._reader = reader
         self._limits = limits
         self._page_size_max = page_size_max
@@ -153,30 +153,10 @@ class LocalStore:
         return [decode_outbox(body) for (body,) in found]
 
     async def insert_instance(self, partition: int, row: InstanceRow) -> str:
-        return await self.put(partition, row, None, _NOTHING)
+        return await self.starts.put(partition, row, None)
 
     async def replace_instance(self, partition: int, row: InstanceRow, if_match: str) -> str:
-        return await self.put(partition, row, if_match, _NOTHING)
-
-    async def put(
-        self, partition: int, row: InstanceRow, if_match: str | None, wake_up: StoredOutbound
-    ) -> str:
-        """Insert or replace a client's row and send its wake-up; return the ETag. Errors as the port names them."""
-        stored: Sequence[StoredWrite] = stored_writes(partition, (PutInstance(row, if_match),))
-
-        def work(transaction: Transaction) -> str:
-            etag = write_rows(transaction, stored)[row.instance_id]
-            write_outbound(transaction, wake_up, self._handover)
-            return etag
-
-        try:
-            return await self._committer.submit(work)
-        except CommitRefusedError as error:
-            if if_match is None and error.conflict:
-                raise OrchestrationAlreadyExistsError(
-                    f"there is an orchestration instance {row.instance_id!r}"
-                ) from error
-            raise
+        return await self.starts.put(partition, row, if_match)
 
     async def query(
         self, partition: int, where: InstanceFilter, *, count_max: int, token: str | None = None
@@ -241,7 +221,7 @@ class LocalPlans:
         )
 
     async def start(self, partition: int, row: InstanceRow, wake_up: Outbound, if_match: str | None) -> str:
-        return await self._store.put(partition, row, if_match, stored_outbound((wake_up,)))
+        return await self._store.starts.put(partition, row, if_match, (wake_up,))
 
 
 class LocalChangeSignal:

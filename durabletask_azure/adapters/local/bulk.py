@@ -1,0 +1,50 @@
+"""Many rows by few statements: SQLite then works on all of them at once, while other threads have Python's lock.
+
+A thread gives that lock away for each step of a statement, and waits to get it back; with a statement for each row, a
+transaction of some hundred rows waits some hundred times. Rows are cut into portions of few sizes, so that the
+statements are prepared once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from durabletask_azure.adapters.local.committer import Transaction
+
+__all__ = ["Bulk", "as_places", "run_bulk"]
+
+_SIZES = (64, 16, 4, 1)
+_encode = msgspec.json.Encoder().encode
+
+Bulk = Callable[[str], str]
+"""Makes a statement of the text that stands for its rows: ``(?, ?), (?, ?)``."""
+
+
+def run_bulk(transaction: Transaction, bulk: Bulk, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Run a statement for rows of the same length, in their order; return how many rows of the table it touched."""
+    if not rows:
+        return 0
+    width = len(rows[0])
+    touched = begin = 0
+    for size in _SIZES:
+        while len(rows) - begin >= size:
+            portion = chain.from_iterable(rows[begin : begin + size])
+            touched += transaction.execute(_statement(bulk, size, width), tuple(portion)).rowcount
+            begin += size
+    return touched
+
+
+@lru_cache(maxsize=256)
+def _statement(bulk: Bulk, size: int, width: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return bulk(", ".join([row] * size))
+
+
+def as_places(places: Sequence[int]) -> str:
+    """Return row numbers as the one parameter of ``IN (SELECT value FROM json_each(?))``."""
+    return _encode(places).decode()
