@@ -53,7 +53,6 @@ from durabletask_azure.core.purge import is_child_of, purge
 from durabletask_azure.core.registry import OrchestratorDefinition, Refusal
 from durabletask_azure.core.rows import InstanceRow, PastExecution
 from durabletask_azure.core.starts import begin, child_start, create, replace_request, start_execution
-from durabletask_azure.core.state import ExecutionState
 
 if TYPE_CHECKING:
     from durabletask_azure.core.turn import Turn, TurnContext
@@ -96,6 +95,17 @@ def _rank(item: Inbound) -> int:
 class Admission:
     """One batch of messages on its way into one instance."""
 
+    # What holds for most turns is said here, not set for each.
+    ended: ExecutionCompletedEvent | None = None
+    """Set when the instance ends without its code being asked: terminated or failed."""
+    continued = False
+    """Whether the history is a new one, whose code runs in the next turn."""
+    changed = False
+    custom_status: tuple[Payload] | None = None
+    definition: OrchestratorDefinition | None = None
+    refusal: Refusal | None = None
+    """Why there is no definition: set unless the instance is absent."""
+
     def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn, loaded: Mapping[str, str]) -> None:
         self.instance = instance
         self.loaded = loaded
@@ -103,19 +113,15 @@ class Admission:
         self.turn = turn
         self.new: list[HistoryEvent] = []
         """Events added to the history by this turn, for the orchestrator to see."""
-        self.ended: ExecutionCompletedEvent | None = None
-        """Set when the instance ends without its code being asked: terminated or failed."""
-        self.continued = False
-        """Whether the history is a new one, whose code runs in the next turn."""
-        self.changed = False
-        self.ready = instance.is_ready
-        self.custom_status: tuple[Payload] | None = None
         row = instance.row
-        self.kept: list[Message] = list(row.kept) if row else []
-        self.reason = row.reason if row else None
-        self.definition: OrchestratorDefinition | None = None
-        self.refusal: Refusal | None = None
-        """Why there is no definition: set unless the instance is absent."""
+        self.kept: list[Message] = []
+        self.ready = False
+        self.reason: str | None = None
+        if row is not None:
+            self.ready = row.ready
+            self.reason = row.reason
+            if row.kept:
+                self.kept += row.kept
         self.now: datetime = instance.state.now or ctx.server_now
 
     @property
@@ -134,11 +140,42 @@ class Admission:
         """Admit a batch that is already in order."""
         # never back (replay), and up to what the turn is run for: a nudge has no message to tell the time
         self.now = max(self.now, self.ctx.server_now, *[item.enqueued_at for item in inbound])
+        if len(inbound) == 1 and self._step(inbound[0]):
+            return
         self.find_code()
         if self.instance.row is not None and not self.instance.is_terminal:
             self._resume()
         for item in inbound:
             self._admit(item)
+
+    def _step(self, item: Inbound) -> bool:
+        """Admit the result of an open activity to a warm instance that does nothing but wait: the usual turn.
+
+        Returns false, with nothing done, for every other turn. The result is the same as in the way for all of them.
+        """
+        instance, message, body = self.instance, item.message, item.message.body
+        execution, row = instance.execution, instance.row
+        if (
+            type(body) is not TaskCompletedEvent
+            or execution is None
+            or row is None
+            or self.kept
+            or self.ready
+            or self.reason is not None
+            or (message.execution_id != row.execution_id and message.execution_id is not None)
+            or type(instance.state.tasks.get(body.task_scheduled_id)) is not TaskScheduledEvent
+        ):
+            return False
+        self.definition = execution.definition
+        n = self.ctx.n
+        self.new = [
+            OrchestratorStartedEvent(timestamp=self.now, commit=n),
+            msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=n),
+        ]
+        self.changed = True
+        self.turn.events += 2
+        instance.append(self.new)
+        return True
 
     def archive(self) -> tuple[PastExecution, ...]:
         """Move the history of the current execution to segment rows; return all past executions, it included."""
@@ -149,34 +186,6 @@ class Admission:
         started = self.instance.state.started
         sources = started.sources if started is not None else ()
         return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit, sources=sources))
-
-    def next_row(self, state: ExecutionState) -> InstanceRow:
-        """Return the row as this turn leaves it, without its tail."""
-        row = self.instance.row
-        assert row is not None
-        completed = state.completed
-        due_at = state.due_at()
-        if self.ready or (self.kept and state.started is not None and completed is None):
-            due_at = self.now
-        elif state.started is None:
-            due_at = row.scheduled_start or row.created_at
-        return msgspec.structs.replace(
-            row,
-            status=self.status,
-            updated_at=max(self.now, row.created_at),
-            completed_at=completed.timestamp if completed else None,
-            due_at=None if completed else due_at,
-            custom_status=self.custom_status[0] if self.custom_status else row.custom_status,
-            output=completed.result if completed else None,
-            failure=completed.failure if completed else None,
-            reason=None if completed else self.reason,
-            commit=self.ctx.n,
-            segments=self.instance.segments,
-            events=state.events,
-            kept=() if completed else tuple(self.kept),
-            ready=self.ready and completed is None,
-            seen=row.seen if state.started is None else (),
-        )
 
     def put_back(
         self, item: Inbound, *, delay_s: float = 0.0, until: datetime | None = None, park: bool = False

@@ -49,6 +49,7 @@ __all__ = [
     "TimerFiredEvent",
     "decode_events",
     "encode_event",
+    "encode_events",
     "payload_refs",
     "replay_refs",
 ]
@@ -68,10 +69,13 @@ class RuntimeStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether an instance of this status never runs again by itself."""
-        return self._value_ in _TERMINAL
+        # By identity: asked several times a turn, and an enum's hash is a call of its own.
+        return (
+            self is RuntimeStatus.COMPLETED
+            or self is RuntimeStatus.FAILED
+            or self is RuntimeStatus.TERMINATED
+        )
 
-
-_TERMINAL = frozenset({"COMPLETED", "FAILED", "TERMINATED"})
 
 Tags = Payload
 """An instance's or task's tags: the JSON text of an object with string values, or a reference to it."""
@@ -321,6 +325,11 @@ _decoder = msgspec.json.Decoder(HistoryEvent)
 def encode_event(event: HistoryEvent) -> bytes:
     """Return the stored form of one event: a line of JSON, newline included."""
     return _encoder.encode(event) + b"\n"
+
+
+def encode_events(events: Sequence[HistoryEvent]) -> bytes:
+    """Return the stored form of events, oldest first: a line each."""
+    return _encoder.encode_lines(events)
 
 
 def decode_events(lines: bytes) -> list[HistoryEvent]:

@@ -29,11 +29,8 @@ LoopTask = asyncio.Task[Any]
 _CLOSE_ATTEMPTS_MAX = 100
 
 
-def _no_swap(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
-    """Python 3.11 keeps the current task per loop and needs no swap."""
-
-
-_swap_current_task: Callable[..., Any] = getattr(asyncio.tasks, "_swap_current_task", _no_swap)
+_swap_current_task: Callable[..., Any] | None = getattr(asyncio.tasks, "_swap_current_task", None)
+"""Python 3.11 keeps the current task per loop and needs no swap."""
 _get_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 _set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
@@ -44,6 +41,27 @@ class DurableTimer(Protocol):
     def cancel(self) -> bool:
         """Cancel the timer."""
         ...
+
+
+class _Handle(asyncio.Handle):
+    """A callback; as asyncio has it, made without the questions about debugging."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
 
 
 class _TimerHandle(asyncio.TimerHandle):
@@ -87,12 +105,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def enter(self) -> None:
         """Make this the running loop of the thread until ``leave``."""
-        outer = _get_running_loop()
-        if outer is not None:
+        outer = self._outer = _get_running_loop()
+        if outer is not None and _swap_current_task is not None:
             self._outer_task = _swap_current_task(outer, None)
-        self._outer = outer
         self._outer_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finish_generator)
+        sys.set_asyncgen_hooks(None, self._finish_generator)
         _set_running_loop(self)
         self._running = True
 
@@ -102,9 +119,10 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         sys.set_asyncgen_hooks(*self._outer_hooks)
         outer = self._outer
         _set_running_loop(outer)
-        if outer is not None:
+        if outer is not None and _swap_current_task is not None:
             _swap_current_task(outer, self._outer_task)
-        self._outer = self._outer_task = self._outer_hooks = None
+            self._outer_task = None
+        self._outer = self._outer_hooks = None
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> LoopTask:
         """Start the first coroutine, in an empty context: nothing of the engine's context variables gets in."""
@@ -120,15 +138,19 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         steps_left = self._steps_max
         while ready:
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             if steps_left == 0:
                 ready.clear()
                 raise RuntimeError(f"the orchestrator did not come to rest within {self._steps_max:,} steps")
             steps_left -= 1
             try:
-                handle._run()
-            except SystemExit as error:  # of a task: it is its result already; of a callback: nobody else's
+                handle._context.run(handle._callback, *handle._args)
+            except KeyboardInterrupt:
+                raise
+            except (
+                BaseException
+            ) as error:  # SystemExit of a task is its result already; of a callback: nobody else's
                 self.callback_error = self.callback_error or error
 
     def close(self) -> None:
@@ -187,7 +209,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
         return handle

@@ -123,8 +123,12 @@ def unsent_messages(
     for event in events:
         if event.commit <= sent:
             continue
+        if isinstance(event, TaskScheduledEvent):
+            if event.event_id in state.tasks:
+                outbound.append(_task(event, origin))
+            continue
         match event:
-            case TaskScheduledEvent() | SubOrchestrationInstanceCreatedEvent():
+            case SubOrchestrationInstanceCreatedEvent():
                 if event.event_id not in state.tasks:
                     continue
             case TimerCreatedEvent():

@@ -62,11 +62,17 @@ class PayloadWriter:
     A value is stored under the name of the instance that will read it, so that purging the writer takes nothing away.
     """
 
+    __slots__ = ("_bytes_max", "_inline_bytes_max", "_partitions", "uploads")
+
     def __init__(self, *, partitions: int, inline_bytes_max: int, bytes_max: int) -> None:
         self._partitions = partitions
         self._inline_bytes_max = inline_bytes_max
         self._bytes_max = bytes_max
         self.uploads: dict[str, bytes] = {}
+
+    def fits(self, text: str | None) -> bool:
+        """Whether ``text`` is sure to be stored as it is."""
+        return text is None or (len(text) <= self._inline_bytes_max and text.isascii())
 
     def store(self, text: str | None, *, instance_id: str, execution_id: str, what: str) -> Payload:
         """Return ``text`` itself when small, else a reference, noting the upload.
@@ -75,7 +81,7 @@ class PayloadWriter:
             PayloadTooLargeError: over the cap; the message names ``what``, the size and the cap.
             UnicodeEncodeError: (a ``ValueError``) the text has half a surrogate pair: no UTF-8 can hold it.
         """
-        if text is None or (text.isascii() and len(text) <= self._inline_bytes_max):
+        if text is None or (len(text) <= self._inline_bytes_max and text.isascii()):
             return text
         data = text.encode()
         if len(data) <= self._inline_bytes_max:

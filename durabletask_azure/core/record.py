@@ -60,10 +60,26 @@ def decided_events(
     Raises:
         PayloadTooLargeError: a value is over the cap; nothing of the decision may be used.
     """
-    events = [_action_event(action, origin, writer, now=now, n=n) for action in decision.actions]
+    events: list[HistoryEvent] = []
+    for action in decision.actions:
+        if (
+            isinstance(action, ScheduleTask) and not action.tags and writer.fits(action.input)
+        ):  # the usual one
+            events.append(
+                TaskScheduledEvent(
+                    timestamp=now,
+                    event_id=action.id,
+                    commit=n,
+                    name=action.name,
+                    version=action.version,
+                    input=action.input,
+                )
+            )
+        else:
+            events.append(_action_event(action, origin, writer, now=now, n=n))
+    if decision.completion is None:
+        return events
     match decision.completion:
-        case None:
-            pass
         case Completed(result=result):
             own = writer.store(
                 result, instance_id=origin.instance_id, execution_id=origin.execution_id, what="the result"

@@ -29,6 +29,7 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
+from durabletask_azure.core.next_row import next_row
 from durabletask_azure.core.outbox import messages_for, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import ANY_EXECUTION, PayloadWriter, payload_prefix
@@ -318,14 +319,14 @@ def _end(admission: Admission, turn: Turn, ended: ExecutionCompletedEvent) -> No
 def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
     instance = turn.instance
     if admission.changed and instance.row is not None:
-        _trim_past(turn, ctx)
-        state = instance.state
+        if len(instance.row.past) > ctx.settings.executions_kept:
+            _trim_past(turn, ctx)
         if instance.tail_bytes > ctx.settings.history_inline_bytes_max:
             turn.segments.extend(instance.flush_tail(ctx.settings.segment_bytes_max))
-        instance.row = admission.next_row(state)
-        if instance.row.status.is_terminal:
+        row = instance.row = next_row(admission)
+        if row.status.is_terminal:
             instance.cold = None
-        turn.main.append(PutInstance(instance.current_row()))
+        turn.main.append(PutInstance(row))
 
 
 def _trim_past(turn: Turn, ctx: TurnContext) -> None:
@@ -338,8 +339,6 @@ def _trim_past(turn: Turn, ctx: TurnContext) -> None:
     row, started = instance.row, instance.state.started
     assert row is not None
     surplus = len(row.past) - ctx.settings.executions_kept
-    if surplus <= 0:
-        return
     # Tags, and events nobody waited for, go on from execution to execution under the name they were first stored by.
     live = [ref.name for ref in payload_refs([started] if started is not None else [])]
     kept: list[PastExecution] = []
