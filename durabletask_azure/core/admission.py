@@ -46,6 +46,7 @@ from durabletask_azure.core.messages import (
     RewindInstance,
     StartInstance,
     ToPartition,
+    source_of,
 )
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import Payload
@@ -318,7 +319,7 @@ class Admission:
 
     def _keep(self, item: Inbound) -> None:
         message = item.message
-        if any(other.id == message.id or _source(other) == _source(message) for other in self.kept):
+        if any(other.id == message.id or source_of(other) == source_of(message) for other in self.kept):
             return
         size = sum(len(_encoder.encode(other)) for other in (*self.kept, message))
         if size > self.ctx.settings.pending_bytes_max:
@@ -444,12 +445,3 @@ class Admission:
 
     def _opened(self) -> OrchestratorStartedEvent:
         return OrchestratorStartedEvent(timestamp=self.now, commit=self.ctx.n)
-
-
-def _source(message: Message) -> str:
-    body = message.body
-    if isinstance(
-        body, (EventRaisedEvent, ExecutionTerminatedEvent, ExecutionSuspendedEvent, ExecutionResumedEvent)
-    ):
-        return body.source_id or message.id
-    return message.id

@@ -170,13 +170,14 @@ class ActivityLoop:
             if self._stopping:
                 await self._give_back(deliveries)
                 return
+            now = self._ports.clock.monotonic()
             for delivery in deliveries:
-                self._take_in(delivery)
+                self._take_in(delivery, now)
             self._pump()
 
-    def _take_in(self, delivery: ActivityDelivery) -> None:
+    def _take_in(self, delivery: ActivityDelivery, now: float) -> None:
         self._count += 1
-        entry = TakenTask(self._count, delivery, self._ports.clock.monotonic())
+        entry = TakenTask(self._count, delivery, now)
         self._inside[entry.key] = entry
         if delivery.delivery_count > 1:
             self._counters.redeliveries += 1
@@ -223,10 +224,11 @@ class ActivityLoop:
             if entry.delivery.delivery_count >= self._settings.careful_delivery_count:
                 self._alone = entry
                 self._spawn(self._end_of_care(entry))
-            if isinstance(entry.task.input, BlobRef):
-                self._spawn(self._load(entry, entry.task.input))
+            text = entry.task.input
+            if isinstance(text, BlobRef):
+                self._spawn(self._load(entry, text))
             else:
-                self._submit(entry, entry.task.input)
+                self._submit(entry, text)
 
     async def _end_of_care(self, entry: TakenTask) -> None:
         """Let others start again when one that was delivered often has survived for a while: it may just be long."""
@@ -257,19 +259,26 @@ class ActivityLoop:
             self._submit(entry, text)
 
     def _submit(self, entry: TakenTask, text: str | None) -> None:
-        definition = self._registry.activity(entry.task.name)
+        task, options = entry.task, self._options
+        definition = self._registry.activity(task.name)
         assert definition is not None
         count = entry.delivery.delivery_count
-        work = (entry.key, definition, entry.task, text, count, self._options)
-        surrounded = bool(self._options.activity_middleware)
-        self._executor.submit(SurroundedWork(*work, self._executor) if surrounded else ActivityWork(*work))
+        if options.activity_middleware:
+            work: ActivityWork = SurroundedWork(
+                entry.key, definition, task, text, count, options, self._executor
+            )
+        else:
+            work = ActivityWork(entry.key, definition, task, text, count, options)
+        self._executor.submit(work)
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
         for work in works:
             # Code inside middleware is a unit of its own (key 0, or none), and tells the one around it.
-            entry = self._inside.get(work.key) if isinstance(work, ActivityWork) else None
-            if entry is None or not isinstance(work, ActivityWork):
+            if not isinstance(work, ActivityWork):
+                continue
+            entry = self._inside.get(work.key)
+            if entry is None:
                 continue
             if not work.is_lost:
                 self._ended(entry, work.result, work.failure)
@@ -291,7 +300,8 @@ class ActivityLoop:
         if failure is not None:
             self._counters.activities_failed += 1
         self._conclude(entry, text, failure)
-        self._pump()
+        if self._held:
+            self._pump()
 
     def _free_place(self, entry: TakenTask) -> None:
         entry.is_running = False
@@ -365,7 +375,7 @@ class ActivityLoop:
             await patiently(
                 self._ports.clock,
                 self._settings,
-                f"sending {len(results)} activity results",
+                "sending activity results",
                 lambda: self._ports.activities.finish(results),
                 keep_going=self._is_open,
             )
@@ -380,10 +390,14 @@ class ActivityLoop:
             _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
             await self._give_back([batch[0][0].delivery])
         for entry, _ in batch:
-            self._leave(entry)
+            self._inside.pop(entry.key, None)
+        self._left()
 
     def _leave(self, entry: TakenTask) -> None:
         self._inside.pop(entry.key, None)
+        self._left()
+
+    def _left(self) -> None:
         self._room.set()
         if self._stopping and not self._inside:
             self._over.set()

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import HistoryEvent, replay_refs
+from durabletask_azure.core.history import HistoryEvent, TaskCompletedEvent, replay_refs
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
     ContinuedChild,
@@ -115,6 +115,10 @@ class Loader:
 def needed_refs(instance: Instance, messages: Sequence[Message]) -> Sequence[BlobRef]:
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
     row = instance.row
+    if instance.execution is not None and len(messages) == 1:
+        body = messages[0].body
+        if isinstance(body, TaskCompletedEvent) and not isinstance(body.result, BlobRef):
+            return ()
     if row is not None and not instance.cold and not row.kept and instance.state.started is not None:
         # The usual case: a warm instance. One that has ended may be taken up again where it failed.
         return (*_refs_of(messages, row.execution_id), *_failure_refs(row, messages))

@@ -44,12 +44,8 @@ class HandedTask:
 class ResultSink(Protocol):
     """A session that takes results in memory."""
 
-    def hand(self, place: int, result: ToPartition) -> bool:
-        """Take the result of the task at ``place``; false if it has to be written instead."""
-        ...
-
-    def rouse(self) -> None:
-        """Have a waiting receive look at what was handed."""
+    def hand(self, results: Sequence[Finished]) -> list[Finished]:
+        """Take the results of tasks; return those that have to be written instead."""
         ...
 
 
@@ -187,14 +183,16 @@ class Handover:
     def hand(self, results: Sequence[Finished]) -> list[Finished]:
         """Hand results to the sessions of their partitions; return those that have to be written."""
         left: list[Finished] = []
-        touched: dict[int, ResultSink] = {}
-        for delivery, result in results:
-            assert result is not None and isinstance(delivery.token, int)
-            session = self._sessions.get(result.partition)
-            if session is not None and session.hand(delivery.token, result):
-                touched[result.partition] = session
+        by_partition: dict[int, list[Finished]] = {}
+        for one in results:
+            result = one[1]
+            assert result is not None
+            own = by_partition.get(result.partition)
+            if own is None:
+                by_partition[result.partition] = [one]
             else:
-                left.append((delivery, result))
-        for session in touched.values():
-            session.rouse()
+                own.append(one)
+        for partition, own in by_partition.items():
+            session = self._sessions.get(partition)
+            left += own if session is None else session.hand(own)
         return left

@@ -62,9 +62,7 @@ decode_tombstone = msgspec.json.Decoder(Tombstone).decode
 _COLUMNS = (
     "name, status, created_at, updated_at, completed_at, due_at, has_reason, body, tail, partition, id, etag"
 )
-_REPLACED = ", ".join(
-    f"{column} = new.column{number}" for number, column in enumerate(_COLUMNS.split(", ")[:9], start=1)
-)
+_REPLACED = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS.split(", ")[:9])
 
 
 def _insert_instances(rows: str) -> str:
@@ -72,9 +70,10 @@ def _insert_instances(rows: str) -> str:
 
 
 def _replace_instances(rows: str) -> str:
+    # SQLite does this in one go, while UPDATE ... FROM copies all rows first. A row that is missing is inserted.
     return (
-        f"UPDATE instances SET {_REPLACED}, etag = etag + 1 FROM (VALUES {rows}) AS new"  # noqa: S608
-        " WHERE partition = new.column10 AND id = new.column11 AND etag = new.column12"
+        f"INSERT INTO instances({_COLUMNS}) VALUES {rows} ON CONFLICT(partition, id)"  # noqa: S608
+        f" DO UPDATE SET {_REPLACED}, etag = etag + 1 WHERE etag = excluded.etag"
     )
 
 
@@ -260,12 +259,19 @@ def write_rows(transaction: Transaction, writes: StoredWrites) -> dict[str, str]
         for row in rows:
             etags[row[_ID]] = etag
     if writes.replaced:
-        if run_bulk(transaction, _replace_instances, writes.replaced) != len(writes.replaced):
+        last = _last_instance(transaction)
+        count = run_bulk(transaction, _replace_instances, writes.replaced)
+        if count != len(writes.replaced) or _last_instance(transaction) != last:
             raise _unexpected(_culprit(transaction, writes.replaced, None))
         for row in writes.replaced:
             etags[row[_ID]] = str(row[_ID + 1] + 1)
     transaction.topics += writes.topics
     return etags
+
+
+def _last_instance(transaction: Transaction) -> int | None:
+    """Return the highest row number of the instances, which every insertion raises."""
+    return transaction.execute("SELECT max(rowid) FROM instances").fetchone()[0]
 
 
 def _unexpected(key: str | None) -> CommitRefusedError:

@@ -22,7 +22,7 @@ from durabletask_azure.adapters.local.bulk import as_places
 from durabletask_azure.adapters.local.clock import from_us
 from durabletask_azure.adapters.local.committer import After, Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
-from durabletask_azure.adapters.local.handover import HandedTask, Handover
+from durabletask_azure.adapters.local.handover import Finished, HandedTask, Handover
 from durabletask_azure.adapters.local.liveness import HeldLock, Locks, Mark
 from durabletask_azure.adapters.local.reader import Reader, Row
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
@@ -159,22 +159,26 @@ class LocalSession:
             await self._bell.wait(self._partition, rings, left_s)
         return []
 
-    def hand(self, place: int, result: ToPartition) -> bool:
-        """Take a result in memory (:class:`~durabletask_azure.adapters.local.handover.ResultSink`)."""
-        if place in self._places:
-            return True
-        if self._closed or len(self._places) >= _HANDED_MAX:
-            return False
-        message = result.message
+    def hand(self, results: Sequence[Finished]) -> list[Finished]:
+        """Take results in memory (:class:`~durabletask_azure.adapters.local.handover.ResultSink`)."""
+        if self._closed:
+            return list(results)
+        places, left = self._places, list[Finished]()
         now_us = self._committer.clock.now_us()
-        delivery = Delivery(message.id, (message,), from_us(now_us), 1, HandedTask(place))
-        self._handed.append((now_us, delivery))
-        self._places.add(place)
-        return True
-
-    def rouse(self) -> None:
-        """Have a waiting receive look at what was handed."""
+        at = from_us(now_us)
+        for one in results:
+            place, result = one[0].token, one[1]
+            assert isinstance(place, int) and result is not None
+            if place in places:
+                continue
+            if len(places) >= _HANDED_MAX:
+                left.append(one)
+                continue
+            message = result.message
+            self._handed.append((now_us, Delivery(message.id, (message,), at, 1, HandedTask(place))))
+            places.add(place)
         wake(self._bell.rouse(self._partition))
+        return left
 
     def _take(self, count_max: int, now_us: int, rings: int) -> list[Delivery]:
         """Take messages and what was handed over, in the order of the hub's time."""
@@ -187,14 +191,21 @@ class LocalSession:
             rows = self._waiting_messages(count_max, now_us)
         taken = 0
         deliveries: list[Delivery] = []
-        while len(deliveries) < count_max and (taken < len(rows) or self._handed):
+        handed, opened = self._handed, self._open
+        if not rows:
+            for _ in range(min(count_max, len(handed))):
+                _, delivery = handed.popleft()
+                assert isinstance(delivery.token, HandedTask)
+                opened[delivery.token.place] = delivery
+                deliveries.append(delivery)
+        while rows and len(deliveries) < count_max and (taken < len(rows) or handed):
             if taken < len(rows) and (not self._handed or _taken_in(rows[taken])[0] <= self._handed[0][0]):
                 deliveries.append(_delivery(rows[taken]))
                 taken += 1
                 continue
-            _, delivery = self._handed.popleft()
+            _, delivery = handed.popleft()
             assert isinstance(delivery.token, HandedTask)
-            self._open[delivery.token.place] = delivery
+            opened[delivery.token.place] = delivery
             deliveries.append(delivery)
         if taken:
             self._mark_taken(rows[:taken])
