@@ -212,6 +212,11 @@ def _record(
     origin = instance.origin(ctx.partition, ctx.partitions)
     now = instance.state.now
     assert now is not None
+    if decision.completion is None:
+        admission.ready = False
+        if not decision.actions and not decision.custom_status_set and not decision.cancelled_timers:
+            admission.changed = True
+            return
     writer = _writer(ctx)
     try:
         events = decided_events(decision, origin, writer, now=now, n=ctx.n)
@@ -242,7 +247,7 @@ def _record(
         case Completed() | Failed():
             instance.drop_execution()
         case None:
-            admission.ready = False
+            pass
         case _ as never:
             assert_never(never)
 

@@ -79,7 +79,11 @@ class ActivityLoop:
         self._room = asyncio.Event()
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
-        self._receiver: asyncio.Task[None] | None = None
+        # Where a commit hands tasks to a receive that waits, one always waits while the other's are begun.
+        self._receivers = 1 if ports.atomic is None else 2
+        self._asked = 0
+        """Tasks that receives under way may bring."""
+        self._receiving: list[asyncio.Task[None]] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     @property
@@ -90,9 +94,12 @@ class ActivityLoop:
     def start(self) -> None:
         """Begin to take and run tasks, on the running loop."""
         self._executor.open(self._finished)
-        self._receiver = asyncio.create_task(
-            kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
-        )
+        self._receiving = [
+            asyncio.create_task(
+                kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
+            )
+            for _ in range(self._receivers)
+        ]
         for what, call in (("sending activity results", self._send_results), ("renewing locks", self._renew)):
             self._spawn(kept_alive(self._ports.clock, what, call, self._is_open))
 
@@ -122,8 +129,7 @@ class ActivityLoop:
         for task in tasks:
             task.cancel()
         # a receive is never cancelled (a task received in that moment would stay locked): it ends by itself
-        receiver = [] if self._receiver is None else [self._receiver]
-        await asyncio.gather(*tasks, *receiver, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._receiving, return_exceptions=True)
 
     def hurry(self) -> None:
         """Make a :meth:`stop` under way wait no longer."""
@@ -152,11 +158,14 @@ class ActivityLoop:
 
     async def _receive(self) -> None:
         while not self._stopping:
-            room = self._inside_max - len(self._inside)
+            room = self._inside_max - len(self._inside) - self._asked
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
                 continue
+            if self._receivers > 1 and not self._asked:
+                room = (room + 1) // 2
+            self._asked += room
             try:
                 deliveries = await patiently(
                     self._ports.clock,
@@ -167,6 +176,8 @@ class ActivityLoop:
                 )
             except PartitionLostError:  # patience ended with the loop
                 return
+            finally:
+                self._asked -= room
             if self._stopping:
                 await self._give_back(deliveries)
                 return

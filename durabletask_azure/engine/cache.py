@@ -6,6 +6,7 @@ An instance that is part of a commit under way is pinned: its object is one comm
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from durabletask_azure.core.instance import Instance
 
@@ -39,20 +40,20 @@ class WarmCache:
         self._instances[key] = instance
         self._pins[key] = self._pins.get(key, 0) + 1
 
-    def unpin(self, partition: int, instance: Instance) -> None:
-        """Let go of one pin; what storage may now serve better (absent, pending, terminal) leaves the cache."""
-        key = (partition, instance.instance_id)
-        if self._instances.get(key) is not instance:
-            return
-        left = self._pins.get(key, 1) - 1
-        if left > 0:
-            self._pins[key] = left
-            return
-        self._pins.pop(key, None)
-        if not instance.is_cacheable:
-            del self._instances[key]
-            instance.drop_execution()
-        elif len(self._instances) > self._limit:
+    def unpin(self, partition: int, instances: Iterable[Instance]) -> None:
+        """Let go of one pin of each; what storage may now serve better (absent, pending, terminal) leaves the cache."""
+        known, pins = self._instances, self._pins
+        for instance in instances:
+            key = (partition, instance.instance_id)
+            if known.get(key) is not instance:
+                continue
+            left = pins.pop(key, 1) - 1
+            if left > 0:
+                pins[key] = left
+            elif not instance.is_cacheable:
+                del known[key]
+                instance.drop_execution()
+        if len(known) > self._limit:
             self._make_room()
 
     def drop(self, partition: int, instance_id: str) -> None:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
 __all__ = ["ActivityExecutor", "InlineExecutor", "ThreadExecutor", "Work"]
@@ -181,7 +181,11 @@ class ThreadExecutor:
     def __init__(self, threads_max: int, *, async_loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._threads_max = threads_max
         self._async_loop = async_loop
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._waiting: deque[Work] = deque()
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        """Calls for one more thread, true if there is work, false to end; waking one costs more than a small activity,
+        so the first that comes calls the next."""
+        self._is_called = False
         self._threads = 0
         self._in_threads = 0
         self._done: Done | None = None
@@ -204,7 +208,10 @@ class ThreadExecutor:
             self._submit_async(work)
             return
         self._in_threads += 1
-        self._queue.put(work)
+        self._waiting.append(work)
+        if not self._is_called:
+            self._is_called = True
+            self._calls.put(True)
         if self._in_threads > self._threads and self._threads < self._threads_max:
             self._threads += 1
             name = f"durabletask-activity-{self._threads}"
@@ -214,13 +221,9 @@ class ThreadExecutor:
         if self._finished is None or self._runner is None or self._async_loop is None:
             return
         self._finished.is_open = False
-        while not self._queue.empty():  # what no thread has begun is not begun any more
-            try:
-                self._queue.get_nowait()
-            except Empty:
-                break
+        self._waiting.clear()  # what no thread has begun is not begun any more
         for _ in range(self._threads):
-            self._queue.put(None)
+            self._calls.put(False)
         self._threads = 0
         loop = self._async_loop
         if loop is asyncio.get_running_loop():
@@ -243,13 +246,22 @@ class ThreadExecutor:
 
     def _serve(self) -> None:
         """Be one thread of the pool."""
-        finished, to_loop = self._finished, self._to_loop
+        finished, to_loop, waiting = self._finished, self._to_loop, self._waiting
         assert finished is not None and to_loop is not None
-        while (work := self._queue.get()) is not None:
-            # An empty context each time: nothing an activity sets reaches the next one.
-            awaitable = Context().run(work.run)
-            if awaitable is None:
-                finished.put(work)
-            else:
-                to_loop.put((work, awaitable))
-            del work, awaitable
+        while self._calls.get():
+            self._is_called = False
+            while True:
+                try:
+                    work = waiting.popleft()
+                except IndexError:
+                    break
+                if waiting and not self._is_called:  # this one may take long
+                    self._is_called = True
+                    self._calls.put(True)
+                # An empty context each time: nothing an activity sets reaches the next one.
+                awaitable = Context().run(work.run)
+                if awaitable is None:
+                    finished.put(work)
+                else:
+                    to_loop.put((work, awaitable))
+                del work, awaitable

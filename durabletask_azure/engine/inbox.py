@@ -11,7 +11,7 @@ import msgspec
 from durabletask_azure.core.messages import Inbound
 from durabletask_azure.ports import Delivery
 
-__all__ = ["Inbox", "Item", "Open"]
+__all__ = ["Inbox", "Item", "Open", "closing_of", "settle"]
 
 
 class Open(msgspec.Struct):
@@ -28,6 +28,29 @@ class Item(msgspec.Struct):
     instance_id: str
     inbound: Inbound | None = None
     origin: Open | None = None
+
+
+def closing_of(items: Iterable[Item]) -> list[Delivery]:
+    """Return the deliveries of which these items are all that is left."""
+    closing: list[Delivery] = []
+    counts: dict[int, int] = {}
+    for item in items:
+        origin = item.origin
+        if origin is None:
+            continue
+        count = 1
+        if origin.left > 1:  # of a pack
+            count = counts[id(origin)] = counts.get(id(origin), 0) + 1
+        if origin.left == count:
+            closing.append(origin.delivery)
+    return closing
+
+
+def settle(items: Iterable[Item]) -> None:
+    """Note that items are done with."""
+    for item in items:
+        if item.origin is not None:
+            item.origin.left -= 1
 
 
 class Inbox:

@@ -14,6 +14,7 @@ from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
     ContinuedChild,
     FailInstance,
+    Inbound,
     Message,
     PurgeInstance,
     ReplaceInstance,
@@ -112,13 +113,14 @@ class Loader:
         return await patiently(self._ports.clock, self._settings, what, call, keep_going=self._keep_going)
 
 
-def needed_refs(instance: Instance, messages: Sequence[Message]) -> Sequence[BlobRef]:
+def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[BlobRef]:
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
     row = instance.row
-    if instance.execution is not None and len(messages) == 1:
-        body = messages[0].body
+    if instance.execution is not None and len(inbound) == 1:
+        body = inbound[0].message.body
         if isinstance(body, TaskCompletedEvent) and not isinstance(body.result, BlobRef):
             return ()
+    messages = [one.message for one in inbound]
     if row is not None and not instance.cold and not row.kept and instance.state.started is not None:
         # The usual case: a warm instance. One that has ended may be taken up again where it failed.
         return (*_refs_of(messages, row.execution_id), *_failure_refs(row, messages))
