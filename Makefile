@@ -17,7 +17,7 @@ LOCK := build/lock/bin/uv pip compile pyproject.toml --universal --python-versio
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo dev test conformance coverage fuzz test-fast check package bench format lock clean
+.PHONY: help demo dev azurite test conformance coverage fuzz test-fast check package bench format lock clean
 
 help:  ## List what can be made
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ demo: $(VENV)/.installed-runtime  ## Run the demo (HUB=... picks the hub)
 
 dev: $(VENV)/.installed-dev  ## Set up the environment for working on the code
 
-test: dev coverage  ## Run every test, and fail if a required behaviour or a branch of the core is not shown
+azurite: dev  ## Run Azurite, the storage emulator, on free ports until Ctrl-C
+	$(BIN)/python azurite/start.py
+
+test: dev build/azurite/installed.txt coverage  ## Run every test, and fail if a required behaviour or a branch of the core is not shown
 	$(PYTEST) --behaviours
 	$(BIN)/python -m tests.emulator.conformance
 
@@ -92,3 +95,8 @@ $(VENV)/.installed-dev: pyproject.toml requirements/dev.txt | $(BIN)/python
 	$(PIP) install --no-deps --no-build-isolation -e .
 	@mkdir -p build
 	@touch $@ $(VENV)/.installed-runtime
+
+# Before the tests begin, so that none of them has to wait for npm.
+build/azurite/installed.txt: azurite/package-lock.json | $(VENV)/.installed-dev
+	$(BIN)/python azurite/start.py --install
+	@touch $@

@@ -70,6 +70,8 @@ SDIST_WANTED = (
     "LICENSE",
     "Makefile",
     "README.md",
+    "azurite/package-lock.json",
+    "azurite/start.py",
     "benchmarks/__main__.py",
     "benchmarks/peers/requirements.txt",
     "docs/architecture.md",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cpubound, fanout, memory, profile
+from benchmarks import cpubound, fanout, load, memory, profile
 from benchmarks.compare import PEERS, compare
 from benchmarks.fresh import ROOT
 from benchmarks.processes import require_linux
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compared.add_argument("--out", type=Path, help="also write every run's figures to this file, as JSON")
     for module in (fanout, memory, cpubound, profile):
         commands.add_parser(module.COMMAND, help=module.HELP)
+    load.add_options(commands.add_parser(load.COMMAND, help=load.HELP))
     for command in commands.choices.values():
         command.add_argument(
             "--small",
@@ -60,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder=options.peers_folder.resolve(),
             out=options.out,
         )
+    if options.command == load.COMMAND:
+        load.run(small=options.small, plots=options.plots)
+        return 0
     module = {module.COMMAND: module for module in (fanout, memory, cpubound, profile)}[options.command]
     module.run(small=options.small)
     return 0

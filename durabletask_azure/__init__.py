@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from durabletask_azure._version import __version__
+    from durabletask_azure.azure_settings import AzureSettings
     from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
     from durabletask_azure.client import AsyncTaskHubClient, TaskHubClient
     from durabletask_azure.core.codec import DataConverter, JsonDataConverter
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         DeadLetterNotFoundError,
         DeadLetterUnreadableError,
         DurableTaskError,
+        HubAccessError,
+        HubMismatchError,
         HubUnavailableError,
         InvalidQueueSizeError,
         NonDeterminismError,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
         TaskCancelledError,
         TaskFailedError,
         TaskHubError,
+        TaskHubExistsError,
+        TaskHubNotFoundError,
         ThrottledError,
         WorkerProcessError,
         WorkerStateError,
@@ -75,6 +80,9 @@ if TYPE_CHECKING:
     )
     from durabletask_azure.upkeep import (
         DeadLetterInfo,
+        HubFinding,
+        HubRepair,
+        HubReport,
         HubStatistics,
         PartitionStatistics,
         WorkerStatistics,
@@ -98,6 +106,7 @@ __all__ = [
     "ActivityWorkItemFilter",
     "ArgumentTypeError",
     "AsyncTaskHubClient",
+    "AzureSettings",
     "BulkInterruptedError",
     "BulkProgress",
     "BulkStartResult",
@@ -114,6 +123,11 @@ __all__ = [
     "EntityWorkItemFilter",
     "ExceptionPropertiesProvider",
     "FailureDetails",
+    "HubAccessError",
+    "HubFinding",
+    "HubMismatchError",
+    "HubRepair",
+    "HubReport",
     "HubStatistics",
     "HubUnavailableError",
     "IdReuseAction",
@@ -156,6 +170,8 @@ __all__ = [
     "TaskHub",
     "TaskHubClient",
     "TaskHubError",
+    "TaskHubExistsError",
+    "TaskHubNotFoundError",
     "TaskHubWorker",
     "TaskOrchestration",
     "ThrottledError",
@@ -178,6 +194,7 @@ _HOME = {
     "ActivityWorkItemFilter": "worker",
     "ArgumentTypeError": "errors",
     "AsyncTaskHubClient": "client",
+    "AzureSettings": "azure_settings",
     "BulkInterruptedError": "errors",
     "BulkProgress": "bulk",
     "BulkStartResult": "bulk",
@@ -194,6 +211,11 @@ _HOME = {
     "EntityWorkItemFilter": "worker",
     "ExceptionPropertiesProvider": "worker",
     "FailureDetails": "task",
+    "HubAccessError": "errors",
+    "HubFinding": "upkeep",
+    "HubMismatchError": "errors",
+    "HubRepair": "upkeep",
+    "HubReport": "upkeep",
     "HubStatistics": "upkeep",
     "HubUnavailableError": "errors",
     "IdReuseAction": "id_reuse",
@@ -236,6 +258,8 @@ _HOME = {
     "TaskHub": "hub",
     "TaskHubClient": "client",
     "TaskHubError": "errors",
+    "TaskHubExistsError": "errors",
+    "TaskHubNotFoundError": "errors",
     "TaskHubWorker": "worker",
     "TaskOrchestration": "task",
     "ThrottledError": "errors",

@@ -18,9 +18,12 @@
     │   ├── CommitRefusedError                  the store refused a commit for another reason than the fence
     │   ├── ThrottledError                      the service asks to come back later
     │   ├── HubUnavailableError                 the service cannot be reached, or the outcome of a call is unknown
+    │   │   └── HubAccessError                  a service refuses the key, token or rights
     │   ├── PayloadCodecError                   a codec failed, or the hub was not given the one a value needs
     │   ├── PayloadTooLargeError                a value is over the payload cap
     │   ├── PayloadMissingError                 a spilled value is gone or damaged
+    │   ├── TaskHubNotFoundError                there is no such hub, or a part of it is missing
+    │   ├── TaskHubExistsError                  there is such a hub already
     │   ├── QueueFullError                      a queue is at its size limit
     │   ├── DeadLetterNotFoundError             there is no kept dead letter of that id
     │   ├── DeadLetterUnreadableError           this version cannot read what a dead letter carries
@@ -30,6 +33,7 @@
     └── ConfigurationError                      a setting, name or argument is not allowed; says what is
         ├── ArgumentTypeError                   an argument is of the wrong type, or there is none of that name
         ├── InvalidQueueSizeError               a queue size other than 1024, 2048, 3072, 4096 or 5120 MB
+        ├── HubMismatchError                    the hub's queues or partitions are other than the settings say
         └── SchemaVersionError                  the hub was written by a newer version of this package
 
 Names shared with Microsoft's ``durabletask`` package mean the same here. Errors that adapters meet in an SDK are
@@ -43,6 +47,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from durabletask_azure.core.failures import FailureDetails
+    from durabletask_azure.ports.provisioning import HubFinding
 
 __all__ = [
     "ActivityNotRegisteredError",
@@ -53,6 +58,8 @@ __all__ = [
     "DeadLetterNotFoundError",
     "DeadLetterUnreadableError",
     "DurableTaskError",
+    "HubAccessError",
+    "HubMismatchError",
     "HubUnavailableError",
     "InvalidQueueSizeError",
     "NonDeterminismError",
@@ -73,6 +80,8 @@ __all__ = [
     "TaskCancelledError",
     "TaskFailedError",
     "TaskHubError",
+    "TaskHubExistsError",
+    "TaskHubNotFoundError",
     "ThrottledError",
     "WorkerProcessError",
     "WorkerStateError",
@@ -193,6 +202,13 @@ class HubUnavailableError(TaskHubError):
     """The service cannot be reached, failed, or did not answer: the call may or may not have taken effect."""
 
 
+class HubAccessError(HubUnavailableError):
+    """A service refuses the key, signature or token, or the right that a call needs; the message names the setting.
+
+    Work that meets it while the hub is open waits and tries again, as for a service that cannot be reached.
+    """
+
+
 class PayloadCodecError(TaskHubError):
     """A payload codec failed, or a value was encoded with one that this hub was not opened with."""
 
@@ -203,6 +219,14 @@ class PayloadTooLargeError(TaskHubError, ValueError):
 
 class PayloadMissingError(TaskHubError):
     """A spilled value is gone from the payload store, or not what was written."""
+
+
+class TaskHubNotFoundError(TaskHubError, LookupError):
+    """There is no task hub of that name, or a part of it is missing; the message says which, and what creates it."""
+
+
+class TaskHubExistsError(TaskHubError):
+    """There is a task hub of that name already."""
 
 
 class QueueFullError(TaskHubError):
@@ -251,6 +275,22 @@ class ArgumentTypeError(ConfigurationError, TypeError):
 
 class InvalidQueueSizeError(ConfigurationError):
     """A Service Bus queue size other than 1024, 2048, 3072, 4096 or 5120 MB."""
+
+
+class HubMismatchError(ConfigurationError):
+    """A hub that exists has other properties than the settings say.
+
+    ``differences`` holds a ``HubFinding`` for each: part, field, wanted, actual and remedy.
+    """
+
+    def __init__(self, message: str, differences: tuple[HubFinding, ...]) -> None:
+        super().__init__(message)
+        self._differences = differences
+
+    @property
+    def differences(self) -> tuple[HubFinding, ...]:
+        """What differs, field by field."""
+        return self._differences
 
 
 class SchemaVersionError(ConfigurationError):

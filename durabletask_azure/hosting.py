@@ -3,7 +3,7 @@
 User code never runs on that thread, so it cannot block locks or queues. Synchronous calls wait for a coroutine there,
 asynchronous ones await it from the caller's own loop. The thread starts with the first call and ends with ``close``,
 with the ``with`` block, when the hub is collected, or with the interpreter. Which ports a hub has is ``hub.py``'s
-business.
+business; they are opened before the first call that needs them, on that thread.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar, cast
 from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.crossing import Crossing
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
+from durabletask_azure.opening import OpenedPorts, OpenPorts
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
@@ -39,11 +40,14 @@ _JOIN_S = 10.0
 
 
 class EngineThread:
-    """A daemon thread that runs an event loop; started by the first call."""
+    """A daemon thread that runs an event loop; started by the first call.
 
-    def __init__(self, name: str) -> None:
+    It belongs to the process that made it or, with ``is_lazy``, to the one that makes the first call.
+    """
+
+    def __init__(self, name: str, *, is_lazy: bool = False) -> None:
         self._name = name
-        self._pid = os.getpid()
+        self._pid = None if is_lazy else os.getpid()
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -52,12 +56,17 @@ class EngineThread:
     @property
     def is_forked(self) -> bool:
         """Whether this is another process than the one that made the thread."""
-        return os.getpid() != self._pid
+        return self._pid is not None and os.getpid() != self._pid
 
     @property
     def is_closed(self) -> bool:
         """Whether the thread takes no more calls."""
         return self._closed
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a call has started the thread."""
+        return self._loop is not None
 
     @property
     def is_current(self) -> bool:
@@ -100,6 +109,7 @@ class EngineThread:
         if self._closed:
             raise ConfigurationError("this task hub is closed; open it again")
         if self._loop is None:
+            self._pid = os.getpid()
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=_serve, args=(self._loop,), name=self._name, daemon=True)
             self._thread.start()
@@ -145,21 +155,32 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class HubHost:
-    """An open hub in this process: its ports, its settings, and the thread they are used on."""
+    """A hub in this process: its ports, its settings, and the thread they are used on.
+
+    ``ports`` are open already, or ``open_ports`` opens them for the first call. ``at_end`` is called
+    on the hub's thread when the hub was closed for good.
+    """
 
     def __init__(
-        self, ports: HubPorts, settings: Settings, name: str, payload_codecs: PayloadCodecs = NO_CODECS
+        self,
+        ports: HubPorts | None,
+        settings: Settings,
+        name: str,
+        payload_codecs: PayloadCodecs = NO_CODECS,
+        *,
+        open_ports: OpenPorts | None = None,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
-        self._ports = ports
+        self._opened = OpenedPorts(ports, _never if open_ports is None else open_ports, at_end)
         self._payload_codecs = payload_codecs
         self._settings = settings
         self._name = name
-        self._thread = EngineThread(f"durabletask-azure {name}")
+        self._thread = EngineThread(f"durabletask-azure {name}", is_lazy=ports is None)
         self._tenants: dict[object, Stop] = {}
         self._crossings: dict[asyncio.AbstractEventLoop, Crossing] = {}
         self._crossings_lock = threading.Lock()
         self._finalizer = weakref.finalize(
-            self, _close_quietly, self._thread, ports, self._tenants, self._crossings
+            self, _close_quietly, self._thread, self._opened, self._tenants, self._crossings
         )
 
     def __repr__(self) -> str:
@@ -167,8 +188,22 @@ class HubHost:
 
     @property
     def ports(self) -> HubPorts:
-        """The hub's ports; only for use on the hub's own thread."""
-        return self._ports
+        """The hub's ports, once it is open; only for use on the hub's own thread.
+
+        Raises:
+            HubUnavailableError: it is not open.
+        """
+        return self._opened.get()
+
+    @property
+    def name(self) -> str:
+        """What the hub is called in messages: its path or name."""
+        return self._name
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether a worker of this process is running."""
+        return bool(self._tenants)
 
     @property
     def settings(self) -> Settings:
@@ -185,8 +220,46 @@ class HubHost:
         """Whether the hub was closed."""
         return self._thread.is_closed
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the hub's ports are open."""
+        return self._opened.is_open
+
+    def open(self) -> None:
+        """Open the hub if it is not open yet; the first call does so by itself. Use it to hear of mistakes early.
+
+        Raises:
+            DurableTaskError: it cannot be opened; says what to do. The next call tries again.
+        """
+        if not self._opened.is_open:
+            self.run_unopened(self._opened.open)
+
+    async def aopen(self) -> None:
+        """Open the hub as :meth:`open` does, without blocking the caller's event loop."""
+        if not self._opened.is_open:
+            await self.arun_unopened(self._opened.open)
+
     def run(self, call: Call[T]) -> T:
-        """Run a coroutine on the hub's thread and wait for its result.
+        """Run a coroutine on the hub's thread, once the hub is open, and wait for its result.
+
+        Raises:
+            DurableTaskError: the hub cannot be opened.
+            RuntimeError: called on the hub's own thread, which would wait for itself.
+            ConfigurationError: the hub is closed or was forked. HubUnavailableError: it was closed meanwhile.
+        """
+        return self.run_unopened(call if self._opened.is_open else lambda: self._once_open(call))
+
+    async def arun(self, call: Call[T]) -> T:
+        """Run a coroutine on the hub's thread, once the hub is open, and await its result; cancelling the caller
+        cancels it. Errors as :meth:`run`."""
+        return await self.arun_unopened(call if self._opened.is_open else lambda: self._once_open(call))
+
+    async def _once_open(self, call: Call[T]) -> T:
+        await self._opened.open()
+        return await call()
+
+    def run_unopened(self, call: Call[T]) -> T:
+        """Run a coroutine that needs no open hub on the hub's thread, and wait for its result.
 
         Raises:
             RuntimeError: called on the hub's own thread, which would wait for itself.
@@ -204,9 +277,9 @@ class HubHost:
             future.cancel()
             raise
 
-    async def arun(self, call: Call[T]) -> T:
-        """Run a coroutine on the hub's thread and await its result; cancelling the caller cancels it. Errors as
-        :meth:`run`."""
+    async def arun_unopened(self, call: Call[T]) -> T:
+        """Run a coroutine that needs no open hub on the hub's thread, and await its result; cancelling the caller
+        cancels it. Errors as :meth:`run_unopened`."""
         home = asyncio.get_running_loop()
         return await self._thread.cross(self._crossing(home), call)
 
@@ -256,6 +329,10 @@ class HubHost:
         await self.aclose()
 
 
+async def _never() -> HubPorts:
+    raise ConfigurationError("this task hub is closed; open it again")
+
+
 def checked_host(hub: object) -> HubHost:
     """Return ``hub`` if it is one. Raises ``ArgumentTypeError``."""
     if not isinstance(hub, HubHost):
@@ -278,7 +355,7 @@ def checked_logger(logger: object, name: str) -> logging.Logger:
 
 def _close_quietly(
     thread: EngineThread,
-    ports: HubPorts,
+    opened: OpenedPorts,
     tenants: dict[object, Stop],
     crossings: Mapping[asyncio.AbstractEventLoop, Crossing],
 ) -> None:
@@ -287,18 +364,13 @@ def _close_quietly(
         return
     for stop in list(tenants.values()):
         stop(True)
-    close = ports.close
-    if close is not None and not thread.is_current:
-
-        async def close_ports() -> None:
-            await close()
-
+    if (opened.is_open or thread.is_started) and not thread.is_current:
         # RuntimeError: once the interpreter is ending no new work is taken by thread pools; the files close with it.
         try:
             with contextlib.suppress(
                 ConfigurationError, concurrent.futures.CancelledError, TimeoutError, RuntimeError
             ):
-                thread.submit(close_ports).result(_JOIN_S)
+                thread.submit(opened.close).result(_JOIN_S)
         except TaskHubError as error:
             # Such as a full disk: tasks stay marked as taken until others see that this process let go of the hub.
             _log.warning("the task hub was closed, but could not give everything back: %s", error)

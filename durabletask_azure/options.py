@@ -6,14 +6,36 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import msgspec
 
 from durabletask_azure.errors import ArgumentTypeError
 
-__all__ = ["check_options", "known_options"]
+__all__ = ["KnownOptions", "check_options", "known_options"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class KnownOptions(msgspec.StructMeta):
+    """Makes structs that refuse options they do not have, or lack, with an error of this package."""
+
+    # Type checkers shall see the options themselves.
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args: Any, **options: Any) -> Any:
+            """Make one, once the names of its options are checked."""
+            if args:
+                raise ArgumentTypeError(
+                    f"{cls.__name__} takes its options by name, as {cls.__name__}(name=value)"
+                )
+            check_options(options, cls.__struct_fields__, cls.__name__)
+            required = cls.__struct_fields__[: len(cls.__struct_fields__) - len(cls.__struct_defaults__)]
+            missing = [name for name in required if name not in options]
+            if missing:
+                raise ArgumentTypeError(f"{cls.__name__} needs {', '.join(missing)}")
+            return super().__call__(**options)
 
 
 def check_options(given: Iterable[str], known: Collection[str], what: str) -> None:

@@ -213,8 +213,14 @@ def stored_statuses(statuses: Iterable[OrchestrationStatus]) -> tuple[RuntimeSta
 def state_of(
     report: InstanceReport, converter: DataConverter, codecs: PayloadCodecs = NO_CODECS
 ) -> OrchestrationState:
-    """Return what a client gets to see of an instance; what cannot be decoded stays encoded, and names its codec."""
+    """Return what a client gets to see of an instance; what cannot be decoded stays encoded, and names its codec.
+
+    ``converter`` is the user's own, without codecs.
+    """
     row = report.row
+    values = (report.input, report.output, report.custom_status)
+    if not all(map(codecs.can_decode, values)):
+        converter = codecs.converter(converter)  # which says what it lacks
     return OrchestrationState(
         instance_id=row.instance_id,
         name=row.name,

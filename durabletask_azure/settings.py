@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from typing import TypeGuard, cast
 
 import msgspec
 
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
-from durabletask_azure.options import check_options
+from durabletask_azure.errors import ConfigurationError
+from durabletask_azure.options import KnownOptions
 
 __all__ = ["Settings"]
 
@@ -28,22 +28,7 @@ _ORDERED = (
 )
 
 
-class _KnownOptions(msgspec.StructMeta):
-    """Makes structs that refuse options they do not have with an error of this package."""
-
-    # Type checkers shall see the options themselves.
-    if not TYPE_CHECKING:
-
-        def __call__(cls, *args: Any, **options: Any) -> Any:
-            if args:
-                raise ArgumentTypeError(
-                    f"{cls.__name__} takes its options by name, as {cls.__name__}(lock_s=30.0)"
-                )
-            check_options(options, cls.__struct_fields__, cls.__name__)
-            return super().__call__(**options)
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOptions):
+class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions):
     """Limits and defaults of a worker or client; pass one to :class:`TaskHub` to change any of them.
 
     Raises:
@@ -135,6 +120,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     """How long a result may wait for others to the same partition."""
     send_retry_s_max: float = 30.0
     """Longest pause between two tries of a send or store call."""
+    pack_bytes_max: int = 60 * _KIB
+    """What such a broker message may weigh (Service Bus bills operations by 64 KiB)."""
+
+    # Service Bus
+    link_poll_s: float = 0.02
+    """How long a link that waits for messages may hold up what is to be told on it (completing, renewing, closing)."""
+    link_timeout_s: float = 20.0
+    """Longest that one operation on a link may take; after that its connection counts as dead."""
+    link_close_s: float = 1.0
+    """Longest that closing a link may take, with all that is given back."""
+    wedged_s: float = 120.0
+    """After so long without progress of a partition's loop its session is let go of; at least two lock durations."""
+    send_waiting_max: int = 10_000
+    """Messages waiting to be sent; beyond it senders wait."""
+    settle_waiting_max: int = 1_000
+    """Activity tasks waiting to be completed after their results were sent; beyond it finishing waits."""
+    scheduled_kept_max: int = 10_000
+    """Far timers whose number in the queue is remembered, so that they can be cancelled there."""
+    dead_letter_link_s: float = 5.0
+    """How long the link to the dead letters stays open unused."""
 
     # Activities
     activity_concurrency_max: int = 200
@@ -156,10 +161,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=_KnownOption
     stop_grace_s: float = 20.0
     """How long a graceful stop waits for running activities."""
 
+    # Storage account
+    storage_connect_s: float = 10.0
+    """How long a connection to the storage account may take."""
+    storage_read_s: float = 60.0
+    """How long an answer of the storage account may take, or the next part of one."""
+    storage_connections_max: int = 100
+    """Connections of one process to each of the storage account's two services."""
+
     # Clients
     poll_s_min: float = 0.02
     poll_s_max: float = 1.0
     """A waiting client polls after the first, growing to the second, unless woken earlier."""
+    watch_reads_per_s_max: float = 50.0
+    """Rows a waiting client reads a second, where it is not told of changes, for all it waits for together."""
     instance_id_chars_max: int = 500
     """Longest instance id (a Table key ends at 1 KiB, and an id may have to be escaped)."""
     name_chars_max: int = 250

@@ -33,6 +33,10 @@ class ServiceBusTarget:
     namespace: str
     connection_string: str | None = field(default=None, repr=False)
     credential: object | None = field(default=None, repr=False)
+    is_emulator: bool = False
+    """Whether it is an emulator over plain AMQP, as ``UseDevelopmentEmulator=true`` in the connection string says."""
+    address: str | None = None
+    """``sb://host:port`` to connect to instead of the namespace's own address: a private endpoint or a gateway."""
     websockets: bool = False
     proxy: Proxy | None = None
     admin_url: str | None = None

@@ -6,17 +6,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from durabletask_azure.ports import ArchivedLetter, HubCounts, WorkerRow
+from durabletask_azure.ports import ArchivedLetter, HubCounts, HubFinding, HubReport, WorkerRow
 from durabletask_azure.query import OrchestrationStatus
 
 __all__ = [
     "DeadLetterInfo",
+    "HubFinding",
+    "HubRepair",
+    "HubReport",
     "HubStatistics",
     "PartitionStatistics",
     "WorkerStatistics",
     "dead_letter_of",
     "statistics_of",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubRepair:
+    """What a repair did: parts of the hub it created again, instances it looked at, and what it sent again for them.
+
+    ``unreadable`` instances could not be read, and were left as they are.
+    """
+
+    created: tuple[str, ...]
+    instances: int
+    activities: int
+    timers: int
+    starts: int
+    children: int
+    unreadable: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +68,9 @@ class HubStatistics:
     """Counts of a whole hub; each is right by itself, all together are not of one moment.
 
     ``instances`` has every status. ``activities_running`` were taken by a worker, which runs them or has them next in
-    line. ``dead_letters_waiting`` no worker has dealt with yet; ``dead_letters_kept`` are those that can be listed.
-    ``stored_bytes`` is the size of rows and messages, without values kept in files of their own; ``None`` where the
-    store does not say.
+    line; ``None`` on a hub that counts them with those that wait. ``dead_letters_waiting`` no worker has dealt with
+    yet; ``dead_letters_kept`` are those that can be listed. ``stored_bytes`` is the size of rows and messages, without
+    values kept in files of their own; ``None`` where the store does not say.
     """
 
     instances: Mapping[OrchestrationStatus, int]
@@ -60,7 +79,7 @@ class HubStatistics:
     messages_waiting: int
     messages_scheduled: int
     activities_waiting: int
-    activities_running: int
+    activities_running: int | None
     dead_letters_waiting: int
     dead_letters_kept: int
     stored_bytes: int | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from datetime import timedelta
-from typing import TypeVar, overload
+from typing import Final, TypeVar, overload
 
 from durabletask_azure.core.filters import WorkItemFilters
 from durabletask_azure.core.middleware import (
@@ -24,6 +24,9 @@ __all__ = ["WorkPolicies"]
 
 OM = TypeVar("OM", bound=OrchestrationMiddleware)
 AM = TypeVar("AM", bound=ActivityMiddleware)
+
+MAXIMUM_TIMER_INTERVAL_MIN: Final = timedelta(seconds=1)
+"""The least that ``maximum_timer_interval`` may be."""
 
 _OWN_FILTERS = object()
 """Stands for "filters made of what is registered": not given is not the same as ``None``."""
@@ -139,8 +142,9 @@ def _checked_interval(interval: object) -> timedelta | None:
         raise ArgumentTypeError(
             f"maximum_timer_interval must be a timedelta or None, not {type(interval).__name__}"
         )
-    if interval <= timedelta(0):
+    if interval < MAXIMUM_TIMER_INTERVAL_MIN:
         raise ConfigurationError(
-            f"maximum_timer_interval must be more than 0, not {interval}; None allows timers of any length"
+            f"maximum_timer_interval must be at least {MAXIMUM_TIMER_INTERVAL_MIN}, not {interval}: every part of a"
+            " timer is a turn and two events of history; None allows timers of any length"
         )
     return interval

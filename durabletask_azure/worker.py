@@ -94,8 +94,8 @@ class TaskHubWorker(WorkPolicies):
         exception_properties_provider: takes custom properties out of exceptions, to be kept with failures.
 
     Raises:
-        ArgumentTypeError: an argument is of the wrong type. ConfigurationError: ``maximum_timer_interval`` is not
-            more than 0.
+        ArgumentTypeError: an argument is of the wrong type. ConfigurationError: ``maximum_timer_interval`` is less
+            than a second.
     """
 
     @known_options("TaskHubWorker")
@@ -225,11 +225,12 @@ class TaskHubWorker(WorkPolicies):
 
         Raises:
             WorkerStateError: the worker is running. ConfigurationError: the hub is closed, or a process cannot run an
-                activity that was registered with ``process=True``.
+                activity that was registered with ``process=True``. DurableTaskError: the hub cannot be opened.
         """
         with self._lock:
             if self._engine is not None:
                 raise WorkerStateError("The worker is already running.")
+            self._hub.open()
             worker_id = f"{platform.node() or 'worker'}-{os.getpid()}-{_new_id()[:8]}"
             with_processes = worker_processes(
                 self._registry.activities, self._settings, self._converter, self._properties
@@ -285,20 +286,35 @@ class TaskHubWorker(WorkPolicies):
     async def run(self) -> None:
         """Start, work until cancelled or told to end by SIGTERM or SIGINT, then drain as :meth:`stop` does.
 
-        Async activities run on the caller's loop. Signals are handled if this is the main thread; the handlers that
-        were there before are put back.
+        A second signal ends the draining: what still runs is left to be run again. Async activities run on the caller's
+        loop. Signals are handled if this is the main thread; the handlers that were there before are put back.
         """
-        told = asyncio.Event()
+        told, again = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         self._user_loop = loop
-        with _signals_handled(loop, told.set):
+        with _signals_handled(loop, lambda: (again if told.is_set() else told).set()):
             try:
                 if not self.is_running:
                     await asyncio.to_thread(self.start)
                 await told.wait()
             finally:
-                await asyncio.to_thread(self.stop)
+                await self._drain(again)
                 self._user_loop = None
+
+    async def _drain(self, hurried: asyncio.Event) -> None:
+        """Stop gracefully; at once when ``hurried`` is set."""
+        stopping = asyncio.create_task(asyncio.to_thread(self.stop))
+        hurry = asyncio.create_task(hurried.wait())
+        try:
+            await asyncio.wait((stopping, hurry), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            hurry.cancel()
+        engine = self._engine
+        if not stopping.done() and engine is not None:
+            # Beside `stop`, which holds the lock: an engine told twice waits for nothing any more.
+            with contextlib.suppress(ConfigurationError, TaskHubError):
+                await asyncio.to_thread(self._hub.run, lambda: engine.stop(0.0))
+        await stopping
 
     def __enter__(self) -> Self:
         return self

@@ -1,3 +1,3 @@
-"""What every test shares: the plugin that keeps the book of behaviours."""
+"""What every test shares: the services of Azure, and the plugin that keeps the book of behaviours."""
 
-pytest_plugins = ["tests.behaviour_book"]
+pytest_plugins = ["tests.azure_services", "tests.behaviour_book"]

@@ -7,9 +7,9 @@ hub's thread and touches no user code. One kind of call each in this folder.
 from __future__ import annotations
 
 import logging
-import uuid
 
 from durabletask_azure.calls.arguments import Arguments
+from durabletask_azure.calls.operations import Operations
 from durabletask_azure.calls.purging import PurgingCalls
 from durabletask_azure.calls.reading import ReadingCalls
 from durabletask_azure.calls.rewinding import RewindingCalls
@@ -17,7 +17,6 @@ from durabletask_azure.calls.starting import BulkStarts
 from durabletask_azure.calls.steering import SteeringCalls
 from durabletask_azure.calls.upkeep import UpkeepCalls
 from durabletask_azure.core.codec import DataConverter
-from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.hosting import HubHost, checked_host, checked_logger
 
 __all__ = ["ClientCalls"]
@@ -35,7 +34,7 @@ class ClientCalls:
         logger: logging.Logger | None,
     ) -> None:
         host = checked_host(hub)
-        operations = ClientOperations(host.ports, host.settings, lambda: uuid.uuid4().hex)
+        operations = Operations(host)
         arguments = Arguments(
             host.settings, default_version=default_version, converter=converter, codecs=host.payload_codecs
         )
@@ -44,5 +43,5 @@ class ClientCalls:
         self.reading = ReadingCalls(operations, arguments, log)
         self.purging = PurgingCalls(operations, arguments, log)
         self.bulk = BulkStarts(operations, arguments, log)
-        self.upkeep = UpkeepCalls(operations, host.ports.info.partitions, log)
+        self.upkeep = UpkeepCalls(operations, log)
         self.rewinding = RewindingCalls(operations, arguments, log)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from durabletask_azure.bulk import BulkProgress
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, check_flag
 from durabletask_azure.calls.filters import select
+from durabletask_azure.calls.operations import Operations
 from durabletask_azure.calls.steps import OnProgress, Steps, checked_progress
-from durabletask_azure.engine.operations import ClientOperations, FilteredPurge
+from durabletask_azure.engine.operations import FilteredPurge
 from durabletask_azure.errors import ArgumentTypeError, BulkInterruptedError, ConfigurationError
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -27,7 +28,7 @@ __all__ = ["PurgingCalls"]
 class PurgingCalls:
     """Removes ended instances."""
 
-    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+    def __init__(self, operations: Operations, arguments: Arguments, logger: logging.Logger) -> None:
         self._operations = operations
         self._arguments = arguments
         self._logger = logger
@@ -40,7 +41,7 @@ class PurgingCalls:
 
         async def call() -> PurgeInstancesResult:
             return PurgeInstancesResult(
-                *await self._operations.purging.purge(instance_id, recursive=recursive)
+                *await self._operations().purging.purge(instance_id, recursive=recursive)
             )
 
         return call
@@ -81,13 +82,16 @@ class PurgingCalls:
         self._logger.info("purging instances by filter: %s, tags %s", where, chosen.tags)
         if not asked:
             return _nothing()
-        purge = self._operations.purging.by_filter(
-            where,
-            tags=chosen.tags,
-            recursive=recursive,
-            timeout_s=timeout.total_seconds() if timeout is not None else None,
-        )
-        return _steps(purge, on_progress)
+
+        def begin() -> FilteredPurge:
+            return self._operations().purging.by_filter(
+                where,
+                tags=chosen.tags,
+                recursive=recursive,
+                timeout_s=timeout.total_seconds() if timeout is not None else None,
+            )
+
+        return _steps(begin, on_progress)
 
 
 def _nothing() -> Steps[PurgeInstancesResult]:
@@ -95,7 +99,11 @@ def _nothing() -> Steps[PurgeInstancesResult]:
     return PurgeInstancesResult(0, True)
 
 
-def _steps(purge: FilteredPurge, on_progress: OnProgress | None) -> Steps[PurgeInstancesResult]:
+def _steps(begin: Callable[[], FilteredPurge], on_progress: OnProgress | None) -> Steps[PurgeInstancesResult]:
+    async def first() -> FilteredPurge:
+        return begin()
+
+    purge: FilteredPurge = yield first
     more = True
     while more:
         more = yield purge.step

@@ -10,9 +10,9 @@ from durabletask_azure import history
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, seconds, text_or_none
 from durabletask_azure.calls.filters import select
 from durabletask_azure.calls.histories import readable
+from durabletask_azure.calls.operations import Operations
 from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.instances import InstanceReport
-from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.ports import InstanceFilter
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -32,7 +32,7 @@ __all__ = ["ReadingCalls"]
 class ReadingCalls:
     """Reads instances and waits for them."""
 
-    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+    def __init__(self, operations: Operations, arguments: Arguments, logger: logging.Logger) -> None:
         self._operations = operations
         self._arguments = arguments
         self._logger = logger
@@ -42,7 +42,7 @@ class ReadingCalls:
         instance_id = self._arguments.instance_id(instance_id)
 
         async def call() -> OrchestrationState | None:
-            report = await self._operations.instances.state(instance_id, fetch_payloads=fetch_payloads)
+            report = await self._operations().instances.state(instance_id, fetch_payloads=fetch_payloads)
             return None if report is None else self._seen(report)
 
         return call
@@ -56,7 +56,7 @@ class ReadingCalls:
 
         async def call() -> OrchestrationState:
             return await self._state(
-                await self._operations.waiting.wait_for_start(instance_id, timeout_s), fetch_payloads
+                await self._operations().waiting.wait_for_start(instance_id, timeout_s), fetch_payloads
             )
 
         return call
@@ -69,7 +69,7 @@ class ReadingCalls:
         timeout_s = seconds(timeout)
 
         async def call() -> OrchestrationState:
-            row = await self._operations.waiting.wait_for_completion(instance_id, timeout_s)
+            row = await self._operations().waiting.wait_for_completion(instance_id, timeout_s)
             self._logger.info("instance %r has ended: %s", instance_id, row.status.value)
             return await self._state(row, fetch_payloads)
 
@@ -81,7 +81,7 @@ class ReadingCalls:
         execution_id = text_or_none(execution_id, "execution_id")
 
         async def call() -> list[history.HistoryEvent]:
-            report = await self._operations.instances.history(instance_id, execution_id)
+            report = await self._operations().instances.history(instance_id, execution_id)
             return readable(report, self._arguments.codecs)
 
         return call
@@ -91,7 +91,7 @@ class ReadingCalls:
         chosen = select(query, self._arguments)
 
         async def call() -> list[OrchestrationState]:
-            instances = self._operations.instances
+            instances = self._operations().instances
             states: list[OrchestrationState] = []
             async for rows in instances.all(chosen.where, tags=chosen.tags, page_size=chosen.page_size):
                 states += await self._states(rows, chosen.fetch_payloads)
@@ -111,7 +111,7 @@ class ReadingCalls:
             token = text_or_none(token, "continuation_token")
 
             async def call() -> Page[OrchestrationState]:
-                instances = self._operations.instances
+                instances = self._operations().instances
                 found = await instances.page(chosen.where, tags=chosen.tags, count_max=size, token=token)
                 return Page(await self._states(found.rows, chosen.fetch_payloads), found.token)
 
@@ -141,18 +141,18 @@ class ReadingCalls:
         async def call() -> Page[str]:
             if not statuses:
                 return Page([], None)
-            page = await self._operations.instances.page(where, count_max=count_max, token=token)
+            page = await self._operations().instances.page(where, count_max=count_max, token=token)
             return Page([row.instance_id for row in page.rows], page.token)
 
         return call
 
     async def _state(self, row: InstanceRow, fetch_payloads: bool) -> OrchestrationState:
-        report = await self._operations.instances.report(row, fetch_payloads=fetch_payloads)
+        report = await self._operations().instances.report(row, fetch_payloads=fetch_payloads)
         return self._seen(report)
 
     async def _states(self, rows: Sequence[InstanceRow], fetch_payloads: bool) -> list[OrchestrationState]:
-        reports = await self._operations.instances.reports(rows, fetch_payloads=fetch_payloads)
+        reports = await self._operations().instances.reports(rows, fetch_payloads=fetch_payloads)
         return [self._seen(report) for report in reports]
 
     def _seen(self, report: InstanceReport) -> OrchestrationState:
-        return state_of(report, self._arguments.converter, self._arguments.codecs)
+        return state_of(report, self._arguments.plain, self._arguments.codecs)

@@ -7,8 +7,8 @@ import uuid
 
 from durabletask_azure.calls.arguments import Arguments, Call, check_flag, text_or_none
 from durabletask_azure.calls.histories import turn_of
+from durabletask_azure.calls.operations import Operations
 from durabletask_azure.core.history import ExecutionStartedEvent
-from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, OrchestrationStateError
 
 __all__ = ["RewindingCalls"]
@@ -17,7 +17,7 @@ __all__ = ["RewindingCalls"]
 class RewindingCalls:
     """Takes instances up again."""
 
-    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+    def __init__(self, operations: Operations, arguments: Arguments, logger: logging.Logger) -> None:
         self._operations = operations
         self._arguments = arguments
         self._logger = logger
@@ -28,7 +28,7 @@ class RewindingCalls:
         self._logger.info("rewinding instance %r", instance_id)
 
         async def call() -> None:
-            await self._operations.rewinding.rewind(instance_id, reason)
+            await self._operations().rewinding.rewind(instance_id, reason)
 
         return call
 
@@ -52,7 +52,7 @@ class RewindingCalls:
         self._logger.info("resetting instance %r to event %d", instance_id, event_index)
 
         async def call() -> str:
-            events = await self._operations.instances.events(instance_id)
+            events = await self._operations().instances.events(instance_id)
             started = next((event for event in events if isinstance(event, ExecutionStartedEvent)), None)
             if started is None:
                 raise OrchestrationStateError(
@@ -63,7 +63,7 @@ class RewindingCalls:
                     f"the orchestration instance {instance_id!r} has moved on to execution {started.execution_id}:"
                     f" only its current one can be reset, not {execution_id!r}"
                 )
-            return await self._operations.rewinding.reset(
+            return await self._operations().rewinding.reset(
                 instance_id,
                 execution_id=started.execution_id,
                 turn=turn_of(events, event_index),
@@ -79,4 +79,4 @@ class RewindingCalls:
         check_flag(restart_with_new_instance_id, "restart_with_new_instance_id")
         new_id = uuid.uuid4().hex if restart_with_new_instance_id else instance_id
         self._logger.info("restarting instance %r as %r", instance_id, new_id)
-        return lambda: self._operations.rewinding.restart(instance_id, new_instance_id=new_id)
+        return lambda: self._operations().rewinding.restart(instance_id, new_instance_id=new_id)

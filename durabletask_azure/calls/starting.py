@@ -11,10 +11,10 @@ from typing import Any
 
 from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
 from durabletask_azure.calls.arguments import Arguments, Call
+from durabletask_azure.calls.operations import Operations
 from durabletask_azure.calls.steering import SteeringCalls
 from durabletask_azure.calls.steps import OnProgress, Steps, checked_progress
 from durabletask_azure.core.codec import DataConverter
-from durabletask_azure.engine.operations import ClientOperations
 from durabletask_azure.errors import (
     ArgumentTypeError,
     BulkInterruptedError,
@@ -42,7 +42,7 @@ class _Prepared:
 class BulkStarts:
     """Starts many orchestrations in one call."""
 
-    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+    def __init__(self, operations: Operations, arguments: Arguments, logger: logging.Logger) -> None:
         self._operations = operations
         self._arguments = arguments
         self._logger = logger
@@ -90,7 +90,7 @@ class BulkStarts:
 class _Preparing:
     """Takes requests in portions, bounded in number and in the size of what they hold."""
 
-    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+    def __init__(self, operations: Operations, arguments: Arguments, logger: logging.Logger) -> None:
         self._settings = arguments.settings
         self._measured = _Measured(arguments.plain)
         own = Arguments(

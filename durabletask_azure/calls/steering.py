@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from durabletask_azure.calls.arguments import Arguments, Call, check_flag
+from durabletask_azure.calls.operations import Operations
 from durabletask_azure.core.naming import check_tags, target_name
-from durabletask_azure.engine.operations import ClientOperations, StartRequest
+from durabletask_azure.engine.operations import StartRequest
 from durabletask_azure.errors import ArgumentTypeError
 from durabletask_azure.id_reuse import OrchestrationIdReusePolicy
 from durabletask_azure.query import moment_of, stored_statuses
@@ -21,7 +22,7 @@ __all__ = ["SteeringCalls"]
 class SteeringCalls:
     """Starts and steers instances."""
 
-    def __init__(self, operations: ClientOperations, arguments: Arguments, logger: logging.Logger) -> None:
+    def __init__(self, operations: Operations, arguments: Arguments, logger: logging.Logger) -> None:
         self._operations = operations
         self._arguments = arguments
         self._logger = logger
@@ -64,7 +65,7 @@ class SteeringCalls:
             ignore=stored_statuses(policy.ignorable_status),
         )
         self._logger.info("starting a new %r instance, id %r", request.name, request.instance_id)
-        return lambda: self._operations.starting.start(request)
+        return lambda: self._operations().starting.start(request)
 
     def raise_event(
         self, instance_id: str, event_name: str, *, data: Any, event_id: str | None
@@ -76,7 +77,7 @@ class SteeringCalls:
             self._arguments.name(event_id, "event_id")
         text = self._arguments.serialized(data)
         self._logger.info("raising event %r to instance %r", name, instance_id)
-        return lambda: self._operations.orders.raise_event(instance_id, name, text, event_id)
+        return lambda: self._operations().orders.raise_event(instance_id, name, text, event_id)
 
     def terminate(self, instance_id: str, *, output: Any, recursive: bool) -> Call[None]:
         """Terminate an instance."""
@@ -84,16 +85,16 @@ class SteeringCalls:
         text = self._arguments.serialized(output)
         check_flag(recursive)
         self._logger.info("terminating instance %r", instance_id)
-        return lambda: self._operations.orders.terminate(instance_id, text, recursive=recursive)
+        return lambda: self._operations().orders.terminate(instance_id, text, recursive=recursive)
 
     def suspend(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Suspend an instance."""
         instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("suspending instance %r", instance_id)
-        return lambda: self._operations.orders.suspend(instance_id, reason)
+        return lambda: self._operations().orders.suspend(instance_id, reason)
 
     def resume(self, instance_id: str, *, reason: str | None) -> Call[None]:
         """Resume an instance."""
         instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("resuming instance %r", instance_id)
-        return lambda: self._operations.orders.resume(instance_id, reason)
+        return lambda: self._operations().orders.resume(instance_id, reason)

@@ -23,6 +23,7 @@ OnProgress = Callable[[BulkProgress], object]
 def carry_out(hub: HubHost, steps: Steps[T]) -> T:
     """Carry the steps out and return their result."""
     try:
+        hub.open()
         call = next(steps)
         while True:
             try:
@@ -40,6 +41,7 @@ def carry_out(hub: HubHost, steps: Steps[T]) -> T:
 async def acarry_out(hub: HubHost, steps: Steps[T]) -> T:
     """Carry the steps out from an event loop of the caller's and return their result."""
     try:
+        await hub.aopen()
         call = next(steps)
         while True:
             try:

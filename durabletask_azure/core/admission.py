@@ -69,6 +69,7 @@ TaskEnded = (
 )
 Order = EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent | ExecutionTerminatedEvent
 
+_ORDERS = (StartInstance, ReplaceInstance, PurgeInstance, FailInstance, RewindInstance, ResetInstance)
 _ENDED_DELAY_S = 1.0
 _FULL_DELAY_S = 10.0
 _encoder = msgspec.json.Encoder()
@@ -257,11 +258,11 @@ class Admission:
         match message.body:
             case ExecutionStartedEvent() as started:
                 self._start_absent(item, started)
-            case ReplaceInstance(start=started, event=event):
+            case ReplaceInstance(start=started, event=event, created_at=None):
                 self._start_absent(item, started, event)
             case ContinuedChild(start=started):
                 self._start_absent(item, started)
-            case StartInstance() | PurgeInstance() | FailInstance() | RewindInstance() | ResetInstance():
+            case body if isinstance(body, _ORDERS):
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
                 self.drop(item, "the instance was purged")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -21,12 +22,15 @@ from typing import Any, cast
 import msgspec
 
 from durabletask_azure.core.envelope import encoded_by
+from durabletask_azure.core.key_clashes import find_key_clash
 from durabletask_azure.core.rebuilding import in_parts, stored_fields
 from durabletask_azure.errors import ArgumentTypeError, SerializationError
 
 __all__ = ["DataConverter", "JsonDataConverter", "checked_converter", "rebuilt_as_declared"]
 
 _PLAIN: frozenset[Any] = frozenset((None, Any, object, str, int, float, bool, dict, list, type(None)))
+_KEY_NOT_OF_TEXT = re.compile(r'"(?:-?[0-9][^"\\]*|true|false|null)":')
+"""Finds keys that may have been numbers or such; a look at all keys before would cost as much as the encoding."""
 _decode = msgspec.json.Decoder().decode
 
 
@@ -83,6 +87,8 @@ class JsonDataConverter(DataConverter):
             return "true" if value else "false"
         try:
             text = _text_of(value)
+            if _KEY_NOT_OF_TEXT.search(text):
+                _check_keys(value)
             if not text.isascii():
                 text.encode()
         except UnicodeEncodeError:  # half a surrogate pair: only the escaped form can be stored
@@ -124,6 +130,15 @@ class JsonDataConverter(DataConverter):
     def can_reconstruct(self, target_type: Any) -> bool:
         """Return whether values of that type are more than plain JSON."""
         return not _is_plain(target_type)
+
+
+def _check_keys(value: Any) -> None:
+    clash = find_key_clash(value)
+    if clash is not None:
+        raise SerializationError(
+            f"a value of type {type(value).__qualname__} cannot be stored: it holds a dictionary with the keys"
+            f" {clash[0]!r} and {clash[1]!r}, which are the same in JSON"
+        )
 
 
 def _unreadable(text: str, error: Exception) -> SerializationError:
@@ -222,6 +237,7 @@ def _text_of(value: Any) -> str:
     except TypeError as error:
         if not str(error).startswith("keys must be"):
             raise
+        _check_keys(value)
         try:  # keys that are no text, such as UUIDs: msgspec knows how to write them
             value = msgspec.to_builtins(value, str_keys=True, enc_hook=_unknown, order="deterministic")
         except TypeError:

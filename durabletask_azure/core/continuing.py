@@ -76,7 +76,13 @@ def continued_child(admission: Admission, item: Inbound, body: ContinuedChild) -
     if row.parent == start.parent or is_known(admission, start.execution_id):
         admission.drop(item, "a duplicate of its start")
     elif not _is_of(row.parent, start.parent.instance_id, body.formers):
-        child_start(admission, item, start)
+        # The order of an execution that the parent has left behind may come late, and what it is about is done. A child
+        # older than the order's task is of an earlier run of the parent's id.
+        is_of_later = row.parent is not None and row.parent.instance_id == start.parent.instance_id
+        if is_of_later and row.created_at >= start.timestamp:
+            admission.drop(item, "its parent has gone on since")
+        else:
+            child_start(admission, item, start)
     elif admission.ended is not None:
         admission.put_back(item, delay_s=_ENDED_DELAY_S)
     elif body.handover is None:

@@ -95,12 +95,16 @@ class WorkItemFilters:
 def work_item_filters_of(
     orchestrators: Iterable[str], activities: Iterable[str], versioning: VersioningOptions | None
 ) -> WorkItemFilters:
-    """Return the filters of a worker that takes what it has code for; with strict versioning of its version alone."""
+    """Return the filters of a worker that takes what it has code for; with strict versioning of its version alone.
+
+    A worker that fails other versions has to take them for that.
+    """
     versions: list[str] = []
     if (
         versioning is not None
         and versioning.match_strategy is VersionMatchStrategy.STRICT
         and versioning.version
+        and not versioning.fails
     ):
         versions = [versioning.version]
     return WorkItemFilters(

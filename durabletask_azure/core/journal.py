@@ -297,7 +297,7 @@ class Journal:
         """Keep an external event for a later wait, or for the next execution."""
         self._arrivals += 1
         if isinstance(text, str):
-            text = self.options.codecs.decode(text)
+            text = self.options.codecs.opened(text)
         self._buffered.setdefault(event.name.casefold(), deque()).append((self._arrivals, event, text))
 
     def unconsumed_events(self) -> tuple[EventRaisedEvent, ...]:

@@ -62,11 +62,14 @@ class ReplaceInstance(
     """A client's request to the owner: start ``start`` in place of the instance of that id, if the owner may.
 
     ``replace`` lists the statuses that may be replaced; a living instance among them is terminated first.
+    ``created_at`` names the run the client has seen, with the executions that continue it: a request that comes late
+    must not touch one that took its place. ``None``, of older versions, stands for any.
     """
 
     start: ExecutionStartedEvent
     replace: tuple[str, ...]
     event: EventRaisedEvent | None = None
+    created_at: datetime | None = None
 
 
 class PurgeInstance(

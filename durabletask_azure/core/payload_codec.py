@@ -16,8 +16,15 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from durabletask_azure.core.codec import DataConverter
-from durabletask_azure.core.envelope import ID_FORM, encoded_by, open_envelope, put_in_envelope
+from durabletask_azure.core.codec import DataConverter, JsonDataConverter
+from durabletask_azure.core.envelope import (
+    ID_FORM,
+    encoded_by,
+    marked_plain,
+    open_envelope,
+    plain_text_of,
+    put_in_envelope,
+)
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, PayloadCodecError
 
@@ -63,8 +70,10 @@ class PayloadCodecs:
             PayloadCodecError: the codec failed.
         """
         codec = self._current
-        if text is None or codec is None:
-            return text
+        if text is None:
+            return None
+        if codec is None:
+            return marked_plain(text)
         data = text.encode()
         try:
             return put_in_envelope(codec.id, codec.encode(data))
@@ -79,9 +88,11 @@ class PayloadCodecs:
         Raises:
             PayloadCodecError: this hub was not given the codec, or it failed.
         """
-        codec_id = encoded_by(text) if text is not None else None
-        if text is None or codec_id is None:
-            return text
+        if text is None:
+            return None
+        codec_id = encoded_by(text)
+        if codec_id is None:
+            return plain_text_of(text)
         codec = self._by_id.get(codec_id)
         if codec is None:
             known = ", ".join(map(repr, self._by_id)) or "none"
@@ -96,6 +107,22 @@ class PayloadCodecs:
                 f"the payload codec {codec_id!r} cannot decode a value: {type(error).__name__}: {error}"
             ) from error
 
+    def opened(self, text: str) -> str:
+        """Return stored text as it is stored without codecs: what is decoded early may then be decoded again.
+
+        Raises:
+            PayloadCodecError: as :meth:`decode`.
+        """
+        return text if encoded_by(text) is None else marked_plain(cast(str, self.decode(text)))
+
+    def can_decode(self, text: str | None) -> bool:
+        """Return whether :meth:`decode` succeeds."""
+        try:
+            self.decode(text)
+        except PayloadCodecError:
+            return False
+        return True
+
     def readable(self, text: str | None) -> str | None:
         """Return stored text decoded, or as it is if that is not possible: for showing, where one must not hide all."""
         try:
@@ -109,7 +136,10 @@ class PayloadCodecs:
         Never raises: if the codec fails, the details are left out, and the failure says so.
         """
         if self._current is None:
-            return failure
+            message = marked_plain(failure.message)
+            return (
+                failure if message is failure.message else msgspec.structs.replace(failure, message=message)
+            )
         try:
             message = cast(str, self.encode(_failure_encoder.encode(failure).decode()))
         except PayloadCodecError as error:
@@ -127,7 +157,10 @@ class PayloadCodecs:
             PayloadCodecError: as :meth:`decode`, or it is no failure.
         """
         if encoded_by(failure.message) is None:
-            return failure
+            message = plain_text_of(failure.message)
+            return (
+                failure if message == failure.message else msgspec.structs.replace(failure, message=message)
+            )
         try:
             return _failure_decoder.decode(cast(str, self.decode(failure.message)))
         except msgspec.DecodeError as error:
@@ -141,8 +174,9 @@ class PayloadCodecs:
             return msgspec.structs.replace(failure, message=f"its details cannot be read: {error}")
 
     def converter(self, inner: DataConverter) -> DataConverter:
-        """Return a data converter whose text is encoded; ``inner`` itself if there are no codecs."""
-        return _EncodingConverter(inner, self) if self._by_id else inner
+        """Return a data converter whose text is encoded; ``inner`` itself if nothing is to be done to its text."""
+        is_json = type(inner) is JsonDataConverter  # whose text is never taken for an encoded one
+        return inner if is_json and not self._by_id else _EncodingConverter(inner, self)
 
 
 NO_CODECS = PayloadCodecs()
@@ -157,7 +191,8 @@ class _EncodingConverter(DataConverter):
         self._codecs = codecs
 
     def serialize(self, value: Any) -> str | None:
-        return self._codecs.encode(self._inner.serialize(value))
+        text: Any = self._inner.serialize(value)
+        return self._codecs.encode(text) if isinstance(text, str) else text
 
     def deserialize(self, data: str | None, target_type: Any = None) -> Any:
         return self._inner.deserialize(self._codecs.decode(data), target_type)

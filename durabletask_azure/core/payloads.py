@@ -8,18 +8,22 @@ commit; names are derived from instance, execution and content, so uploading twi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 
 import msgspec
 
 from durabletask_azure.core.partitioning import partition_of
-from durabletask_azure.errors import PayloadMissingError, PayloadTooLargeError
+from durabletask_azure.errors import ConfigurationError, PayloadMissingError, PayloadTooLargeError
 
 __all__ = [
     "ANY_EXECUTION",
     "BlobRef",
     "Payload",
     "PayloadWriter",
+    "check_name",
+    "check_value",
+    "is_name",
     "payload_name",
     "payload_prefix",
     "resolve",
@@ -46,14 +50,45 @@ def payload_name(partition: int, instance_id: str, execution_id: str, text: byte
     ``p007/<hash of instance>/<execution>/<hash of content>``: the first two parts let orphan collection find the
     instance, the last makes a second upload of the same value a no-op.
     """
-    content = hashlib.blake2b(text, digest_size=20).hexdigest()
-    return f"{payload_prefix(partition, instance_id)}{execution_id}/{content}"
+    return f"{payload_prefix(partition, instance_id)}{execution_id}/{_content(text)}"
 
 
 def payload_prefix(partition: int, instance_id: str) -> str:
     """Return what all names of an instance's values start with, closing slash included."""
     owner = hashlib.blake2b(instance_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
     return f"p{partition:03d}/{owner}/"
+
+
+# A part has no dot at its end, which services that keep values by name would take away.
+_NAME = re.compile(r"p[0-9]{3}(/[A-Za-z0-9_-]([A-Za-z0-9_.-]{0,198}[A-Za-z0-9_-])?){3}")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text has the form of a payload's name: what a store may take for a path below its own."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_name(name: str) -> None:
+    """Raise ``ConfigurationError`` for what has not the form of a payload's name."""
+    if not is_name(name):
+        raise ConfigurationError(f"{name!r} is no name of a payload")
+
+
+def check_value(name: str, size: int, data: bytes) -> bytes:
+    """Return the value read under a name if it is the one that was stored there.
+
+    Raises:
+        PayloadMissingError: it has another size, or another content than the name says.
+    """
+    if len(data) != size:
+        raise PayloadMissingError(f"the payload {name} is {len(data):,} bytes instead of {size:,}")
+    if _content(data) != name.rpartition("/")[2]:
+        raise PayloadMissingError(f"the payload {name} is damaged")
+    return data
+
+
+def _content(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 
 class PayloadWriter:

@@ -238,7 +238,7 @@ class Execution:
         tags = _text(event.tags, loaded)
         text = _text(event.input, loaded)
         if isinstance(text, str):
-            text = self._options.codecs.decode(text)
+            text = self._options.codecs.opened(text)
         journal.start = Start(
             name=event.name,
             instance_id=event.instance_id,

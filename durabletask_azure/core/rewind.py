@@ -120,7 +120,12 @@ def split_unrun(events: Sequence[HistoryEvent]) -> tuple[list[HistoryEvent], lis
 
 
 def _is_unsettled(turn: Sequence[HistoryEvent]) -> bool:
-    begins = any(isinstance(event, (ExecutionStartedEvent, ExecutionRewoundEvent)) for event in turn)
+    begins = any(
+        isinstance(event, ExecutionStartedEvent)
+        # Without one, it tells a child that its parent was taken up.
+        or (isinstance(event, ExecutionRewoundEvent) and event.former_execution_id != "")
+        for event in turn
+    )
     return begins and not any(isinstance(event, _Action) for event in turn)
 
 

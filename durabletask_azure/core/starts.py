@@ -73,8 +73,12 @@ def child_start(admission: Admission, item: Inbound, started: ExecutionStartedEv
 
 def replace_request(admission: Admission, item: Inbound, body: ReplaceInstance) -> None:
     """Start an instance in place of the one that has its id, after terminating that if it is alive."""
+    row = admission.instance.row
+    assert row is not None
     if is_known(admission, body.start.execution_id):
         admission.drop(item, "a duplicate of its start")
+    elif body.created_at not in (None, row.created_at):
+        admission.drop(item, "the instance it was to replace has been replaced by another one")
     elif admission.ended is not None:
         # Another request ends it in this turn: then its end may be replaced too.
         if admission.status.value in body.replace:
@@ -85,8 +89,6 @@ def replace_request(admission: Admission, item: Inbound, body: ReplaceInstance) 
     elif admission.instance.is_terminal:
         start_over(admission, item, body.start, event=body.event)
     else:
-        row = admission.instance.row
-        assert row is not None
         # Of this run: the ids seen go on to the next, and a second request is not to be taken for the first.
         source_id = stable_id(body.start.execution_id, "replace", row.execution_id)
         admission.end(

@@ -39,6 +39,7 @@ class Client(Protocol):
     """A connected client, as its links see it.
 
     Attributes:
+        name: how the log names it.
         broker: what it talks to.
         access: what it may do.
         congested: whether it reads too slowly to be sent more now.
@@ -46,6 +47,7 @@ class Client(Protocol):
         abort: cuts the connection without a word.
     """
 
+    name: str
     broker: Broker
     access: Access
     congested: bool

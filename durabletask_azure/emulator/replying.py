@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from typing import Final
 
 from durabletask_azure.emulator.amqp.events import DeliveryUpdated, MessageReceived
 from durabletask_azure.emulator.amqp.links import IncomingLink, OutgoingLink
@@ -13,6 +15,10 @@ from durabletask_azure.emulator.broker.queue import Queue
 from durabletask_azure.emulator.context import Client
 from durabletask_azure.emulator.faults import Fault, FaultKind, Operation
 from durabletask_azure.emulator.management import answer, refusal
+
+logger = logging.getLogger("durabletask_azure.emulator")
+
+ACCEPTED: Final = 202
 
 
 class ReplyLink:
@@ -89,6 +95,8 @@ class CbsRequests:
         try:
             request = read_request(event.payload)
             properties = self._client.access.put_token(request)
+            if properties["status-code"] != ACCEPTED:
+                logger.info("%s: claim refused: %s", self._client.name, properties["status-description"])
             self._replies.send(self._link, "$cbs", request.reply_to, build_response(request, properties))
         except AmqpError as error:
             self._link.settle(event.delivery_id, encode_rejected(error))

@@ -26,6 +26,7 @@ from durabletask_azure.core.history import TaskCompletedEvent, TaskFailedEvent
 from durabletask_azure.core.messages import ActivityTask, ToPartition
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.payload_codec import NO_CODECS
 from durabletask_azure.core.payloads import Payload, PayloadWriter
 from durabletask_azure.core.record import store_failure
 from durabletask_azure.core.registry import Registry
@@ -131,7 +132,9 @@ class ActivityWork:
         """Take over what came of it in a worker process, an encoded :class:`ActivityReply`."""
         answer, codecs = _reply_decoder.decode(reply), self._options.codecs
         self.result = codecs.encode(answer.result)
-        self.failure = None if answer.failure is None else codecs.encode_failure(answer.failure)
+        # The process has no codecs: what it says is as if stored without.
+        plain = None if answer.failure is None else NO_CODECS.decode_failure(answer.failure)
+        self.failure = None if plain is None else codecs.encode_failure(plain)
 
     def lost(self) -> None:
         """Take note that the worker process died before it answered."""

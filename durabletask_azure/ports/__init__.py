@@ -13,6 +13,7 @@ from durabletask_azure.ports.dead_letters import ArchivedLetter, DeadLetterArchi
 from durabletask_azure.ports.hub import HubInfo, HubPorts, TransactionLimits
 from durabletask_azure.ports.membership import Membership, WorkerRow
 from durabletask_azure.ports.payloads import PayloadStore
+from durabletask_azure.ports.provisioning import HubFinding, HubReport, Provisioning
 from durabletask_azure.ports.queues import (
     ActivityDelivery,
     ActivityQueue,
@@ -48,8 +49,10 @@ __all__ = [
     "Delivery",
     "EndedInstance",
     "HubCounts",
+    "HubFinding",
     "HubInfo",
     "HubPorts",
+    "HubReport",
     "InstanceFilter",
     "InstancePage",
     "InstanceWatch",
@@ -60,6 +63,7 @@ __all__ = [
     "PartitionSession",
     "PartitionStore",
     "PayloadStore",
+    "Provisioning",
     "Receipt",
     "Statistics",
     "StoredInstance",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -49,7 +49,11 @@ class ActivityDelivery(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message the broker or the engine put aside: what could be read of it, and why it is here."""
+    """A message the broker or the engine put aside: what could be read of it, and why it is here.
+
+    ``body`` is the message as it came, where the archive has to store it (an archive that leaves the message where it
+    is needs none).
+    """
 
     id: str
     partition: int | None
@@ -60,6 +64,7 @@ class DeadLetter:
     delivery_count: int
     enqueued_at: datetime
     token: object
+    body: bytes = field(default=b"", repr=False)
 
 
 class PartitionSession(Protocol):

@@ -27,7 +27,8 @@ class PartitionDepth:
 class HubCounts:
     """Counts of one look at a hub; each is right by itself, all together are not of one moment.
 
-    ``instances`` holds statuses with at least one instance. ``partitions`` has every partition in order, or none where
+    ``instances`` holds statuses with at least one instance. ``tasks_running`` is ``None`` where the broker counts tasks
+    that were received with those that wait. ``partitions`` has every partition in order, or none where
     the broker counts only whole queues (Service Bus does not count by session). ``dead_waiting`` are dead letters no
     worker has dealt with yet, ``dead_kept`` those in the archive. ``stored_bytes`` is what rows and messages take,
     ``None`` where the store does not say; values kept outside the rows are not in it.
@@ -38,7 +39,7 @@ class HubCounts:
     messages_waiting: int
     messages_scheduled: int
     tasks_waiting: int
-    tasks_running: int
+    tasks_running: int | None
     dead_waiting: int
     dead_kept: int
     stored_bytes: int | None

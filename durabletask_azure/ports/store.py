@@ -165,8 +165,9 @@ class PartitionStore(Protocol):
     async def ended_before(
         self, partition: int, status: RuntimeStatus, moment: datetime, count_max: int
     ) -> Sequence[EndedInstance]:
-        """Return up to ``count_max`` runs that ended with ``status`` at ``moment`` or before, the longest ended first
-        where that is cheap. Rows that cannot be decoded are among them: no row is decoded for it."""
+        """Return up to ``count_max`` runs that ended with ``status`` at ``moment`` or before, the longest ended first;
+        where there are more, which of them is up to the store. Rows that cannot be decoded are among them: no row is
+        decoded for it."""
         ...
 
     async def expired_tombstones(self, partition: int, now: datetime, count_max: int) -> Sequence[Tombstone]:
@@ -230,7 +231,7 @@ class ChangeSignal(Protocol):
 
     @property
     def is_prompt(self) -> bool:
-        """Whether changes are told at once, so that waiting needs no quick poll beside it."""
+        """Whether changes are told at once, or looked for by the signal itself: waiting needs no quick poll then."""
         ...
 
     def watch(self, partition: int, instance_id: str, *, ended: bool = False) -> InstanceWatch:

@@ -28,6 +28,7 @@ def ran(*arguments: str) -> str:
     [
         ("fanout", "KiB per task"),
         ("memory", "100 generations"),
+        ("load", "of 200 finished instances"),
         ("cpubound", "beside a CPU-bound activity"),
         ("profile", "the writer of the database"),
     ],

@@ -209,7 +209,9 @@ class Process:
     """A worker process, and what it says."""
 
     def __init__(self, path: Path) -> None:
-        command = [sys.executable, "-m", "tests.behaviours.worker_process", str(path)]
+        # Longer than any test waits: what ends the process in time has not waited for its activity.
+        grace_s = str(10 * WAIT_S)
+        command = [sys.executable, "-m", "tests.behaviours.worker_process", str(path), grace_s]
         self.popen = subprocess.Popen(  # noqa: S603
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -264,6 +266,30 @@ def test_b122_sigterm_drains(stage: Stage, process: Process) -> None:
     stage.worker(flow, activities=[hold])
     assert stage.completed(instance_id) == "finished in time"
     assert again == []
+
+
+@pytest.mark.parametrize("hub_kind", ["disk"], indirect=True)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_b122_a_second_signal_ends_the_draining_and_the_activity_runs_again(
+    stage: Stage, process: Process, number: signal.Signals
+) -> None:
+    process.expect("ready")
+    instance_id = stage.client.schedule_new_orchestration("flow")
+    process.expect("busy")
+    process.popen.send_signal(number)
+    stage.eventually(lambda: all(row.stopping for row in members(stage)))
+    process.popen.send_signal(number)
+    process.expect("drained")
+    assert process.popen.wait(WAIT_S) == 0
+
+    async def flow(ctx: OrchestrationContext, _: Any) -> str:
+        return await ctx.call_activity("hold")
+
+    def hold(ctx: ActivityContext, _: Any) -> str:
+        return "another run"
+
+    stage.worker(flow, activities=[hold])
+    assert stage.completed(instance_id) == "another run"
 
 
 @pytest.mark.parametrize("hub_kind", ["disk"], indirect=True)

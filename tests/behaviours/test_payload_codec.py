@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from durabletask_azure import (
     ActivityContext,
+    DataConverter,
     ExceptionPropertiesProvider,
     NewOrchestration,
     OrchestrationContext,
@@ -23,8 +24,13 @@ from durabletask_azure import (
     Settings,
     TaskFailedError,
     TaskHub,
+    TaskHubClient,
 )
-from durabletask_azure.history import ExecutionRewoundEvent
+from durabletask_azure.history import (
+    ExecutionResumedEvent,
+    ExecutionRewoundEvent,
+    ExecutionSuspendedEvent,
+)
 from tests.behaviours.shop import Shop, chain, failed
 from tests.behaviours.stage import Stage
 
@@ -219,6 +225,60 @@ def test_the_key_changes_and_the_codec_comes_and_goes(open_with: OpenWith) -> No
     step(open_with(Aes("k2"), Aes("k1")))
     step(open_with(None, Aes("k1"), Aes("k2")))
     step(open_with(Aes("k1"), Aes("k2")))
+
+
+class Words(DataConverter):
+    """Text as it is, so that it may look like anything."""
+
+    def serialize(self, value: Any) -> str | None:
+        return None if value is None else str(value)
+
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        return data
+
+
+@pytest.mark.parametrize("is_encoded", [False, True])
+def test_text_that_looks_encoded_is_text(open_with: OpenWith, is_encoded: bool) -> None:
+    stage = open_with(Aes("k1")) if is_encoded else open_with()
+    word = "~codec:k1:AAAA"
+
+    async def flow(ctx: OrchestrationContext, value: str) -> str:
+        ctx.set_custom_status(value)
+        heard = await ctx.wait_for_external_event("go")
+        await ctx.wait_for_external_event("on")
+        got = [value, heard, await ctx.call_activity(echo, input=value)]
+        try:
+            await ctx.call_activity(fail, input=value)
+        except TaskFailedError as error:
+            got.append(error.details.message)
+        assert got == [word, word, word, f"bad: {word}"]
+        try:
+            await ctx.call_activity(raise_it, input=value)
+        except TaskFailedError as error:
+            return error.details.message
+        return "nothing was raised"
+
+    def raise_it(ctx: ActivityContext, value: str) -> None:
+        raise ValueError(value)
+
+    stage.worker(flow, activities=[echo, fail, raise_it], data_converter=Words())
+    client = TaskHubClient(stage.hub, data_converter=Words())
+    instance_id = client.schedule_new_orchestration(flow, input=word)
+    client.raise_orchestration_event(instance_id, "go", data=word)
+    client.suspend_orchestration(instance_id, reason=word)
+    client.resume_orchestration(instance_id, reason=word)
+    client.raise_orchestration_event(instance_id, "on", data=word)
+    stage.end(instance_id)
+    state = client.get_orchestration_state(instance_id)
+    assert state is not None
+    state.raise_if_failed()
+    assert [state.get_input(), state.get_custom_status(), state.get_output()] == [word, word, word]
+    told = [
+        event.input
+        for event in client.get_orchestration_history(instance_id)
+        if isinstance(event, ExecutionSuspendedEvent | ExecutionResumedEvent)
+    ]
+    assert told == [word, word]
 
 
 @pytest.mark.parametrize("hub_kind", ["disk"])

@@ -16,6 +16,7 @@ from durabletask_azure import (
     OrchestrationWorkItemFilter,
     TaskHub,
     TaskHubWorker,
+    VersionFailureStrategy,
     VersioningOptions,
     VersionMatchStrategy,
     WorkerStateError,
@@ -141,6 +142,24 @@ def test_b131_strict_versions_and_filters_go_together(stage: Stage) -> None:
     instance = stage.client.schedule_new_orchestration(mixed, input=2, version="1.0")
     row = stage.until(instance, lambda row: row is not None and row.reason is not None)
     assert row is not None
+
+
+def test_b130_b131_a_worker_that_fails_other_versions_takes_them_with_its_own_filters_too(
+    stage: Stage,
+) -> None:
+    worker = filtered(stage, orchestrators=[mixed], activities={"left": says("L"), "right": says("R")})
+    worker.use_versioning(
+        VersioningOptions(
+            "2.0",
+            match_strategy=VersionMatchStrategy.STRICT,
+            failure_strategy=VersionFailureStrategy.FAIL,
+        )
+    )
+    worker.start()
+    assert stage.result(mixed, 2, version="2.0") == ["L did left 0", "R did right 1"]
+    failure = stage.run(mixed, 2, version="1.0").failure_details
+    assert failure is not None
+    assert failure.error_type == "VersionMismatch"
 
 
 @pytest.mark.parametrize("hub_kind", ["disk"], indirect=True)

@@ -1,4 +1,4 @@
-"""A worker in a process of its own: `python -m tests.behaviours.worker_process HUB_FILE`.
+"""A worker in a process of its own: `python -m tests.behaviours.worker_process HUB_FILE STOP_GRACE_S`.
 
 It says `ready` and then `busy` on its output; its activity ends when a line comes in. It ends by SIGTERM, and then says
 `drained`.
@@ -10,7 +10,7 @@ import asyncio
 import sys
 from typing import Any
 
-from durabletask_azure import ActivityContext, OrchestrationContext, TaskHub, TaskHubWorker
+from durabletask_azure import ActivityContext, OrchestrationContext, Settings, TaskHub, TaskHubWorker
 
 
 def say(word: str) -> None:
@@ -26,8 +26,8 @@ async def flow(ctx: OrchestrationContext, _: Any) -> str:
     return await ctx.call_activity(hold)
 
 
-async def main(path: str) -> None:
-    async with TaskHub.local(path) as hub:
+async def main(path: str, stop_grace_s: float) -> None:
+    async with TaskHub.local(path, settings=Settings(stop_grace_s=stop_grace_s)) as hub:
         worker = TaskHubWorker(hub)
         worker.add_orchestrator(flow)
         worker.add_activity(hold)
@@ -37,4 +37,4 @@ async def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], float(sys.argv[2])))

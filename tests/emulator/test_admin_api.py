@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from azure.servicebus.exceptions import ServiceBusError
 from azure.servicebus.management import ServiceBusAdministrationClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,13 +114,17 @@ def test_runtime_properties_count_each_state(
     with ServiceBusClient.from_connection_string(emulator.connection_string) as client:
         with client.get_queue_sender("q") as sender:
             sender.send_messages([ServiceBusMessage(f"{n}") for n in range(3)])
+            sender.schedule_messages(ServiceBusMessage("later"), datetime.now(UTC) + timedelta(hours=1))
         with client.get_queue_receiver("q") as receiver:
             [message] = receiver.receive_messages(max_wait_time=5)
             receiver.dead_letter_message(message, reason="why")
     properties = admin.get_queue_runtime_properties("q")
     assert properties.active_message_count == 2
+    assert properties.scheduled_message_count == 1
     assert properties.dead_letter_message_count == 1
-    assert properties.total_message_count == 3
+    assert properties.total_message_count == 4
+    assert properties.size_in_bytes is not None
+    assert properties.size_in_bytes > 0
 
 
 def test_disabling_a_queue_refuses_senders(
@@ -152,6 +157,30 @@ def test_faults_are_set_listed_and_cleared_over_http(emulator: RunningEmulator) 
     status, body = ask(emulator, "POST", "/faults", b'{"kind": "earthquake", "operation": "send"}')
     assert status == 400
     assert b"earthquake" in body
+
+
+def test_a_restart_asked_for_over_http_cuts_every_connection_and_keeps_the_messages(
+    emulator: RunningEmulator,
+) -> None:
+    with ServiceBusClient.from_connection_string(
+        emulator.connection_string, retry_backoff_factor=0.1
+    ) as client:
+        with (
+            client.get_queue_sender("q") as sender,
+            client.get_queue_receiver("s", session_id="one") as session,
+        ):
+            sender.send_messages(ServiceBusMessage("before"))
+            before = emulator.server.connections
+            assert ask(emulator, "POST", "/restart")[0] == 204
+            assert before >= 2
+            # The sender's next attempt opens a connection anew; a session goes with the connection it was accepted on.
+            sender.send_messages(ServiceBusMessage("after"))
+            with pytest.raises(ServiceBusError):
+                session.receive_messages(max_wait_time=5)
+        with client.get_queue_receiver("s", session_id="one"):
+            pass
+    assert emulator.counts("q").active == 2
+    assert ask(emulator, "GET", "/restart")[0] != 204
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
@@ -19,37 +15,9 @@ from azure.servicebus.exceptions import ServiceBusError
 from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.emulator.persistence import Store, StoreError
 from durabletask_azure.emulator.server import ServerSettings
+from tests.emulator.program import CONFIG, Process
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-CONFIG = """{"UserConfig": {"Namespaces": [{"Name": "sbemulatorns", "Queues": [
-    {"Name": "load", "Properties": {"LockDuration": "PT5M", "MaxDeliveryCount": 10}}], "Topics": []}]}}"""
-
-
-class Process:
-    """The emulator as a process of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "durabletask_azure.emulator", *arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        assert self.process.stdout is not None
-        ports: dict[str, int] = {}
-        self.connection_string = ""
-        for line in self.process.stdout:
-            if found := re.match(r"(AMQP|Administration) on [\d.]+:(\d+)", line):
-                ports[found[1]] = int(found[2])
-            elif line.startswith("Endpoint="):
-                self.connection_string = line.strip()
-                break
-        self.port, self.admin_port = ports["AMQP"], ports["Administration"]
-
-    def end(self, number: signal.Signals) -> int:
-        """End it with a signal, and return its exit code."""
-        self.process.send_signal(number)
-        code = self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        return code
 
 
 def test_everything_that_is_kept_comes_back(tmp_path: Path) -> None:
@@ -212,28 +180,3 @@ def peek_all(connection_string: str) -> set[str]:
         while messages := receiver.peek_messages(max_message_count=200):
             left.update(str(message) for message in messages)
     return left
-
-
-def test_the_program_answers_says_where_it_listens_and_ends_on_a_signal(tmp_path: Path) -> None:
-    config = tmp_path / "Config.json"
-    config.write_text(CONFIG)
-    emulator = Process("--port", "0", "--admin-port", "0", "--config", str(config))
-    with urlopen(f"http://127.0.0.1:{emulator.admin_port}/health") as answer:
-        assert b'"healthy"' in answer.read()
-    assert emulator.end(signal.SIGINT if os.name == "posix" else signal.SIGTERM) == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--port", "70000"], "a port is 0 to 65535"),
-        (["--config", "nowhere.json"], "nowhere.json cannot be read"),
-        (["--key", "only-a-name"], "--key is POLICY=KEY"),
-    ],
-)
-def test_wrong_options_are_told(arguments: list[str], says: str) -> None:
-    command = [sys.executable, "-m", "durabletask_azure.emulator", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
-    assert ended.returncode != 0
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr

@@ -131,3 +131,16 @@ async def test_all_of_many_are_found_once(crowd: HubPorts) -> None:
     for where in (InstanceFilter(), InstanceFilter(statuses=[RuntimeStatus.COMPLETED, RuntimeStatus.FAILED])):
         ids, _ = await looked_for(crowd, where)
         assert ids == [f"{number:05}" for number in range(25_000)]
+
+
+async def test_of_many_ended_runs_the_longest_ended_come_first(tmp_path: Path) -> None:
+    ports = open_local(tmp_path / "hub.db")
+    for number in range(5):
+        row = instance(f"{number}", status=RuntimeStatus.FAILED, completed_at=after(-number))
+        await ports.store.insert_instance(0, row)
+
+    found = await ports.store.ended_before(0, RuntimeStatus.FAILED, after(0), 2)
+
+    assert [one.instance_id for one in found] == ["4", "3"]
+    assert ports.close is not None
+    await ports.close()

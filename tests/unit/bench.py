@@ -239,10 +239,18 @@ class Bench:
     def purge(self, *, recursive: bool = False, id: str = "i1", execution: str | None = None) -> Message:
         return self.message(PurgeInstance(recursive=recursive), id=id, execution=execution)
 
-    def replace(self, name: str, replace: tuple[str, ...], *, execution: str = "x2", **more: Any) -> Message:
-        return self.message(
-            ReplaceInstance(start=self.start_of(name, execution=execution, **more), replace=replace)
-        )
+    def replace(
+        self,
+        name: str,
+        replace: tuple[str, ...],
+        *,
+        execution: str = "x2",
+        seen: datetime | None = None,
+        **more: Any,
+    ) -> Message:
+        """Make a request to replace the instance that the client has ``seen``, by its birth; ``None``: any."""
+        start = self.start_of(name, execution=execution, **more)
+        return self.message(ReplaceInstance(start=start, replace=replace, created_at=seen))
 
     def child_start(
         self,

@@ -37,6 +37,11 @@ class Item:
 
 
 @dataclass
+class Shelf:
+    places: dict[Any, Any]
+
+
+@dataclass
 class Order:
     items: list[Item]
     colour: Colour = Colour.RED
@@ -187,6 +192,14 @@ def test_half_a_surrogate_pair_is_escaped() -> None:
         (object(), "builtins.object cannot be stored"),
         ([Item], "type"),
         ({(1, 2): 3}, "keys must be"),
+        ({1: "a", "1": "b"}, "the keys 1 and '1', which are the same in JSON"),
+        ({"1": "a", 1: "b"}, "the keys '1' and 1, which are the same in JSON"),
+        ([{"x": ({True: 1, "true": 2},)}], "the keys True and 'true'"),
+        ({None: 1, "null": 2}, "the keys None and 'null'"),
+        ({1.5: 1, "1.5": 2}, "the keys 1.5 and '1.5'"),
+        ({Level.HIGH: 1, "3": 2}, "the keys <Level.HIGH: 3> and '3'"),
+        (Shelf({1: "a", "1": "b"}), "the keys 1 and '1'"),
+        ({UUID(int=1): 1, str(UUID(int=1)): 2}, "which are the same in JSON"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_and_named(value: Any, message: str) -> None:
@@ -194,11 +207,25 @@ def test_what_cannot_be_stored_is_refused_and_named(value: Any, message: str) ->
         CODEC.serialize(value)
 
 
+def test_keys_that_are_no_text_are_stored_as_it_if_no_two_become_one() -> None:
+    shared = {1: "a", 2: "b"}
+    value = {"places": [shared, shared, {True, 5}], "2": Shelf({Colour.RED: 1.5})}
+    assert CODEC.deserialize(CODEC.serialize(value)) == {
+        "places": [{"1": "a", "2": "b"}, {"1": "a", "2": "b"}, [5, True]],
+        "2": {"places": {"red": 1.5}},
+    }
+    assert CODEC.serialize({"note": '"1":', "1": 2}) == json.dumps(
+        {"note": '"1":', "1": 2}, separators=(",", ":")
+    )
+
+
 def test_circles_and_great_depth_are_refused() -> None:
     circle: list[Any] = []
     circle.append(circle)
     with pytest.raises(SerializationError, match="Circular"):
         CODEC.serialize(circle)
+    with pytest.raises(SerializationError):
+        CODEC.serialize({UUID(int=1): circle, "again": [circle, circle]})
     with pytest.raises(SerializationError, match=r"recursion|nesting"):
         CODEC.deserialize("[" * 200_000)
 

@@ -167,6 +167,28 @@ def test_a_child_of_a_former_execution_gives_way_to_a_new_task() -> None:
     assert bench.turn(again).is_empty
 
 
+def test_an_order_of_an_execution_that_its_parent_has_left_behind_starts_nothing() -> None:
+    for handover in (Handover(), None):
+        bench = Bench(waits, quick)
+        child(bench, "waits")
+        again = Parent("p", "pz", 1, "parent")
+        bench.turn(from_parent(bench, Handover(), execution="c3", parent=again, formers=("px", "py")))
+        bench.turn(bench.raised("go", 1))
+        assert (bench.rows["i1"].parent, bench.rows["i1"].status) == (again, "COMPLETED")
+        # Put back when it came, for example behind a termination, so it is late.
+        turn = bench.turn(from_parent(bench, handover))
+        assert "its parent has gone on since" in turn.notes[0]
+        assert (bench.rows["i1"].execution_id, bench.rows["i1"].parent) == ("c1", again)
+
+
+def test_the_child_of_an_earlier_run_of_the_parents_id_is_started_over() -> None:
+    bench = Bench(quick)
+    bench.turn(bench.child_start("quick", parent=Parent("p", "p0", 1, "parent")))
+    bench.now = after(60)
+    bench.turn(from_parent(bench, Handover()))
+    assert (bench.rows["i1"].execution_id, bench.rows["i1"].parent) == ("c2", P1_REWOUND)
+
+
 def test_a_handover_behind_what_ends_the_child_comes_back() -> None:
     bench = Bench(waits)
     child(bench, "waits")

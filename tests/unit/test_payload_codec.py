@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from durabletask_azure.core.actions import Failed, ScheduleTask
-from durabletask_azure.core.codec import JsonDataConverter, rebuilt_as_declared
+from durabletask_azure.core.codec import DataConverter, JsonDataConverter, rebuilt_as_declared
 from durabletask_azure.core.envelope import encoded_by, open_envelope, put_in_envelope
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.history import EventRaisedEvent, TaskCompletedEvent, TaskFailedEvent
@@ -75,6 +75,25 @@ def test_what_no_codec_has_made_is_left_alone(text: str) -> None:
     assert NO_CODECS.encode(text) == text
 
 
+LIKE_ENCODED = ("~codec:k1:AAAA", "~codec::", "~codec::~codec:k1:AAAA", "~codec:k1:")
+
+
+@pytest.mark.parametrize("text", LIKE_ENCODED)
+@pytest.mark.parametrize("codecs", [NO_CODECS, PayloadCodecs(Turning("k1"))], ids=["plain", "k1"])
+def test_plain_text_that_looks_encoded_comes_back(codecs: PayloadCodecs, text: str) -> None:
+    stored = codecs.encode(text)
+    assert stored is not None
+    assert stored != text
+    assert codecs.decode(stored) == text
+    assert codecs.readable(stored) == text
+    assert codecs.can_decode(stored)
+    assert codecs.decode(codecs.opened(stored)) == text
+    failure = FailureDetails(message=text, error_type="E")
+    kept = codecs.encode_failure(failure)
+    assert kept.message != text
+    assert codecs.decode_failure(kept) == failure
+
+
 def test_older_values_are_read_with_the_codec_they_name() -> None:
     old, new = Turning("k1"), Turning("k2", 2)
     encoded = PayloadCodecs(old).encode("5")
@@ -87,6 +106,7 @@ def test_older_values_are_read_with_the_codec_they_name() -> None:
 
 
 def test_a_codec_that_is_not_there_is_named() -> None:
+    assert not NO_CODECS.can_decode("~codec:k1:AAAA")
     encoded = PayloadCodecs(Turning("k1")).encode("5")
     with pytest.raises(
         PayloadCodecError, match=r"codec 'k1', which this hub was not opened with \(it has none\)"
@@ -150,6 +170,24 @@ def test_a_converter_encodes_what_it_writes() -> None:
     assert converter.deserialize(text, list[int]) == [1, 2]
     assert converter.deserialize("[3]") == [3]
     assert converter.serialize(None) is None
+
+
+class Words(DataConverter):
+    """Any text, as it is; what is no text is returned as it is too, which is wrong."""
+
+    def serialize(self, value: Any) -> Any:
+        return value
+
+    def deserialize(self, data: str | None, target_type: Any = None) -> Any:
+        return data
+
+
+@pytest.mark.parametrize("codecs", [NO_CODECS, PayloadCodecs(Turning("k1"))], ids=["plain", "k1"])
+def test_the_text_of_a_converter_of_ones_own_may_look_encoded(codecs: PayloadCodecs) -> None:
+    converter = codecs.converter(Words())
+    for text in LIKE_ENCODED:
+        assert converter.deserialize(converter.serialize(text)) == text
+    assert converter.serialize(3) == 3  # whoever stores it says what is wrong
 
 
 def test_a_converter_takes_the_annotations_that_the_inner_one_takes() -> None:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from durabletask_azure.core.payloads import BlobRef, PayloadWriter, payload_name, payload_prefix, resolve
-from durabletask_azure.errors import PayloadMissingError, PayloadTooLargeError
+from durabletask_azure.core.payloads import (
+    BlobRef,
+    PayloadWriter,
+    check_name,
+    check_value,
+    is_name,
+    payload_name,
+    payload_prefix,
+    resolve,
+)
+from durabletask_azure.errors import ConfigurationError, PayloadMissingError, PayloadTooLargeError
 
 
 def store(text: str | None, writer: PayloadWriter) -> object:
@@ -59,3 +68,26 @@ def test_b114_text_that_looks_like_a_reference_is_text() -> None:
     assert resolve(ref, loaded) == "value"
     with pytest.raises(PayloadMissingError, match="p000/x/y/z"):
         resolve(ref, {})
+
+
+def test_a_value_is_known_by_size_and_content() -> None:
+    name = payload_name(7, "i1", "x1", b"value")
+    assert check_value(name, 5, b"value") == b"value"
+    with pytest.raises(PayloadMissingError, match="4 bytes instead of 5"):
+        check_value(name, 5, b"valu")
+    with pytest.raises(PayloadMissingError, match="damaged"):
+        check_value(name, 5, b"valuE")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x", "p007/a/b", "p007/a/b/c.", "p007/../b/c", "p007/a/b/c\n", "P007/a/b/c"]
+)
+def test_a_name_of_another_form_is_refused(name: str) -> None:
+    assert not is_name(name)
+    with pytest.raises(ConfigurationError, match="no name of a payload"):
+        check_name(name)
+
+
+def test_a_name_that_was_made_is_one() -> None:
+    for execution in ("x", "-", "x" * 200, "0f.a_b-c"):
+        check_name(payload_name(128, "i1", execution, b""))

@@ -17,6 +17,7 @@ from durabletask_azure.core.messages import (
     RewindInstance,
     StartInstance,
 )
+from durabletask_azure.core.rewind import reset_point
 from durabletask_azure.core.rows import PastExecution
 from tests.unit.bench import (
     Bench,
@@ -129,6 +130,21 @@ def test_a_generation_that_began_with_a_message_at_hand_is_cut_before_both() -> 
     assert bench.turn().outbound
     bench.turn(bench.task_done(1, "A", execution="x2"))
     assert bench.rows["i1"].output == '["A","G"]'
+
+
+def test_a_turn_in_which_the_parent_changed_is_a_turn_like_any_other() -> None:
+    bench = Bench(two)
+    bench.turn(bench.child_start("two", parent=Parent("p", "px", 1, "parent")))
+    bench.turn(bench.task_done(1, "A", execution="c1"), bench.task_done(9, "unknown", execution="c1"))
+    start = bench.start_of("two", id="i1", execution="c2", parent=Parent("p", "py", 1, "parent"))
+    bench.turn(bench.message(ContinuedChild(start=start, formers=("px",), handover=Handover())))
+    kinds = bench.kinds()
+    assert kinds[-1] == "ExecutionRewound"
+    assert kinds.count("OrchestratorStarted") == 2
+    assert reset_point(bench.history(), 1) == 3
+    began, *_, told = bench.history()
+    two_turns = bench.history()[:4]
+    assert reset_point([*two_turns, told, began], 2) == len(two_turns) + 1
 
 
 def test_a_reset_to_a_turn_that_is_not_there_is_dropped() -> None:

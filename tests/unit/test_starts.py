@@ -161,6 +161,29 @@ def test_a_request_beside_a_termination_that_it_may_not_replace_waits_and_is_dro
     assert "TERMINATED, which its start may not replace" in turn.notes[0]
 
 
+def test_a_late_request_replaces_only_the_run_its_client_has_seen() -> None:
+    bench = Bench(quick, waits)
+    bench.begin("quick")
+    seen = bench.rows["i1"].created_at
+    statuses = ("COMPLETED", "RUNNING")
+    bench.now = after(5)
+    bench.turn(bench.replace("waits", statuses, execution="x2", seen=seen))
+    assert bench.rows["i1"].execution_id == "x2"
+    turn = bench.turn(bench.replace("quick", statuses, execution="x3", seen=seen))
+    assert "replaced by another one" in turn.notes[0]
+    assert (bench.rows["i1"].execution_id, bench.rows["i1"].status) == ("x2", "RUNNING")
+
+
+def test_a_late_request_does_not_bring_a_purged_instance_back() -> None:
+    bench = Bench(quick)
+    turn = bench.turn(bench.replace("quick", ("COMPLETED",), seen=bench.now))
+    assert "there is no such instance" in turn.notes[0]
+    assert "i1" not in bench.rows
+    # One that says nothing of what it has seen is of an older version.
+    bench.turn(bench.replace("quick", ("COMPLETED",)))
+    assert bench.rows["i1"].status == "COMPLETED"
+
+
 def test_a_replacement_may_start_later() -> None:
     bench = Bench(quick)
     bench.begin("quick")

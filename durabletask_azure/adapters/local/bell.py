@@ -42,11 +42,6 @@ class Bell:
         self._everything = 0
         self._waiting: dict[Topic, set[Waiter]] = {}
 
-    @property
-    def awaited(self) -> bool:
-        """Whether anybody waits now."""
-        return bool(self._waiting)
-
     def count(self, topic: int) -> int:
         """Return how often a numbered topic has rung."""
         return self._counts.get(topic, 0) + self._everything

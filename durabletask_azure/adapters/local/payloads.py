@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
-import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,27 +20,14 @@ from typing import TypeVar
 
 from durabletask_azure.adapters.local.clock import HubClock, from_us
 from durabletask_azure.core.compression import STORED_BYTES_MORE_MAX, pack, unpack
-from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PayloadMissingError
+from durabletask_azure.core.payloads import check_name, check_value, is_name
+from durabletask_azure.errors import HubUnavailableError, PayloadMissingError
 
 __all__ = ["FilePayloads", "MemoryPayloads"]
 
 T = TypeVar("T")
-_NAME = re.compile(r"p[0-9]{3}(/[A-Za-z0-9_-][A-Za-z0-9_.-]{0,199}){3}")
 _THREADS = 4
 _UNFINISHED_S = 3600.0
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ConfigurationError(f"{name!r} is no name of a payload")
-
-
-def _check(name: str, size: int, data: bytes) -> bytes:
-    if len(data) != size:
-        raise PayloadMissingError(f"the payload {name} is {len(data):,} bytes instead of {size:,}")
-    if hashlib.blake2b(data, digest_size=20).hexdigest() != name.rpartition("/")[2]:
-        raise PayloadMissingError(f"the payload {name} is damaged")
-    return data
 
 
 class MemoryPayloads:
@@ -53,19 +38,19 @@ class MemoryPayloads:
         self._values: dict[str, tuple[bytes, datetime]] = {}
 
     async def put(self, name: str, data: bytes) -> None:
-        _check_name(name)
+        check_name(name)
         self._values[name] = (data, from_us(self._clock.now_us()))
 
     async def get(self, name: str, size: int) -> bytes:
-        _check_name(name)
+        check_name(name)
         found = self._values.get(name)
         if found is None:
             raise PayloadMissingError(f"the payload {name} ({size:,} bytes) does not exist")
-        return _check(name, size, found[0])
+        return check_value(name, size, found[0])
 
     async def delete(self, names: Sequence[str]) -> None:
         for name in names:
-            _check_name(name)
+            check_name(name)
             self._values.pop(name, None)
 
     async def list(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
@@ -94,17 +79,17 @@ class FilePayloads:
                     path.unlink()
 
     async def put(self, name: str, data: bytes) -> None:
-        _check_name(name)
+        check_name(name)
         await self._in_thread(lambda: self._write(name, pack(data, self._compress_bytes_min)))
 
     async def get(self, name: str, size: int) -> bytes:
-        _check_name(name)
+        check_name(name)
 
         def read() -> bytes:
             try:
                 with (self._folder / name).open("rb") as file:
                     stored = file.read(size + STORED_BYTES_MORE_MAX + 1)
-                return _check(name, size, unpack(stored, size))
+                return check_value(name, size, unpack(stored, size))
             except FileNotFoundError as error:
                 raise PayloadMissingError(f"the payload {name} ({size:,} bytes) does not exist") from error
             except ValueError as error:
@@ -114,7 +99,7 @@ class FilePayloads:
 
     async def delete(self, names: Sequence[str]) -> None:
         for name in names:
-            _check_name(name)
+            check_name(name)
         await self._in_thread(lambda: self._delete(names))
 
     async def list(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
@@ -173,7 +158,7 @@ class FilePayloads:
         walked = os.walk(self._folder.joinpath(*whole))
         for path in sorted(Path(folder, file) for folder, _, files in walked for file in files):
             name = path.relative_to(self._folder).as_posix()
-            if not name.startswith(prefix) or not _NAME.fullmatch(name):
+            if not name.startswith(prefix) or not is_name(name):
                 continue
             try:
                 written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC) + ahead

@@ -207,7 +207,10 @@ class Starting:
     ) -> bool:
         event = next((one.body for one in row.kept if isinstance(one.body, EventRaisedEvent)), None)
         request = ReplaceInstance(
-            start=started, replace=tuple(status.value for status in replace), event=event
+            start=started,
+            replace=tuple(status.value for status in replace),
+            event=event,
+            created_at=old.created_at,
         )
         found_last: InstanceRow | None = None
         message_id = stable_id(started.execution_id, "replace", old.execution_id)
@@ -216,12 +219,8 @@ class Starting:
         def settled(found: InstanceRow | None) -> bool:
             nonlocal found_last
             found_last = found
-            if found is None or _is_ours(found, started.execution_id):
-                return found is not None
-            if found.created_at != old.created_at:
-                return (
-                    True  # somebody else's run took the place: the request may have been for the one before
-                )
+            if found is None or found.created_at != old.created_at or _is_ours(found, started.execution_id):
+                return True  # purged, or somebody's run took the place: the request was for the one before
             # The owner terminates a living one before it replaces it.
             return found.status not in (*replace, RuntimeStatus.TERMINATED)
 

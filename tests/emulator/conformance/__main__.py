@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,29 +35,34 @@ FILES: Final = (
 
 
 def fetch() -> Path:
-    """Return the folder of the SDK's tests, fetched if it is not there."""
+    """Return the folder of the SDK's tests, fetched if it is not there, and repaired as the book says."""
     version = importlib.metadata.version("azure-servicebus")
     tests = BUILD / f"azure_servicebus-{version}" / "tests"
-    if not tests.exists():
+    archive = BUILD / f"azure_servicebus-{version}.tar.gz"
+    if not archive.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "pip", "--quiet", "download", "--no-deps", "--no-binary", ":all:"]
         subprocess.run([*command, "--dest", str(BUILD), f"azure-servicebus=={version}"], check=True)  # noqa: S603
-        with tarfile.open(BUILD / f"azure_servicebus-{version}.tar.gz") as archive:
-            archive.extractall(BUILD, filter="data")
-        repair(tests)
+    repairs = tomllib.loads(Path(__file__).with_name("book.toml").read_text(encoding="utf-8"))["repairs"]
+    stamp = tests / "repairs.json"
+    wanted = json.dumps(repairs, indent=1)
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        shutil.rmtree(tests, ignore_errors=True)
+        with tarfile.open(archive) as members:
+            members.extractall(BUILD, filter="data")
+        repair(tests, repairs)
+        stamp.write_text(wanted, encoding="utf-8")
     return tests
 
 
-def repair(tests: Path) -> None:
+def repair(tests: Path, repairs: Sequence[Mapping[str, str]]) -> None:
     """Mend what the book says is wrong with the tests themselves."""
-    book = tomllib.loads(Path(__file__).with_name("book.toml").read_text(encoding="utf-8"))
-    for name, repairs in book["repairs"].items():
-        text = (tests / name).read_text(encoding="utf-8")
-        for wrong, right in repairs:
-            if wrong not in text:
-                sys.exit(f"{name} no longer holds what book.toml repairs: {wrong}")
-            text = text.replace(wrong, right)
-        (tests / name).write_text(text, encoding="utf-8")
+    for each in repairs:
+        path = tests / each["file"]
+        text = path.read_text(encoding="utf-8")
+        if text.count(each["wrong"]) != 1:
+            sys.exit(f"{path.name} should hold once what book.toml repairs: {each['wrong']}")
+        path.write_text(text.replace(each["wrong"], each["right"]), encoding="utf-8")
 
 
 def main() -> int:

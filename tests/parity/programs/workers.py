@@ -76,10 +76,10 @@ def activities_of_two_workers(side: Side) -> Run:
 
 @program
 def a_timer_in_parts(side: Side) -> Run:
-    part = timedelta(milliseconds=10)
+    part = timedelta(seconds=1)
 
     def flow(ctx: Any, _: Any) -> Steps:
-        yield ctx.create_timer(4 * part)
+        yield ctx.create_timer(1.5 * part)
         return "rang"
 
     def run() -> Any:

@@ -1,0 +1,397 @@
+"""The receiving link of one activity queue: receives on demand, renews what is held, settles.
+
+One task uses the link. It receives only as much as is asked for. What the SDK has prefetched beyond that is locked
+without being renewed, so when nothing has been asked for during a third of a lock, and before a task is given back for
+another worker, the link is closed, which returns what it had prefetched, uncounted; a new one asks for nothing until
+there is demand. Tasks outlive the link they came by: their locks are the broker's, and any link of the queue settles
+and renews them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final
+
+from azure.servicebus import ServiceBusReceivedMessage
+from azure.servicebus.aio import ServiceBusReceiver
+from azure.servicebus.exceptions import (
+    MessageAlreadySettled,
+    MessageLockLostError,
+    MessageNotFoundError,
+    ServiceBusServerBusyError,
+)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from durabletask_azure.adapters.servicebus.bodies import task_delivery
+from durabletask_azure.adapters.servicebus.thread import Mailbox, Reply
+from durabletask_azure.adapters.servicebus.translation import THROTTLED_S, translate
+from durabletask_azure.adapters.servicebus.wire import NO_WAIT_S, Wire
+from durabletask_azure.errors import HubUnavailableError, TaskHubError
+from durabletask_azure.ports import ActivityDelivery
+
+__all__ = ["HeldTask", "Settling", "TaskLink", "TaskSettlement"]
+
+_SLICE_MAX: Final = 16
+"""Tasks settled or renewed between two looks at what has arrived."""
+_BUSY_S: Final = 1.0
+_IDLE_WAIT_S: Final = 0.1
+_LOCK_S_MIN: Final = 5.0
+_REOPEN_S_MIN: Final = 0.2
+_log = logging.getLogger("durabletask_azure.adapters.servicebus")
+
+
+class Settling(Enum):
+    """What is to become of a task in its queue."""
+
+    COMPLETE = "complete"
+    ABANDON = "abandon"
+    DEAD_LETTER = "dead letter"
+
+
+class HeldTask:
+    """A task that this worker holds. ``is_ending`` once its end was asked for; ``is_lost`` when its lock is gone."""
+
+    __slots__ = ("is_ending", "is_lost", "link", "locked_until", "message", "renew_at")
+
+    def __init__(self, message: ServiceBusReceivedMessage, link: TaskLink, lock_s: float) -> None:
+        self.message = message
+        self.link = link
+        self.is_ending = False
+        self.is_lost = False
+        self.renew_at = 0.0
+        self.locked_until = 0.0
+        self.extend(lock_s)
+
+    def extend(self, lock_s: float) -> None:
+        """Note that the lock lasts its full time from now, by the steady clock of this machine."""
+        now = time.monotonic()
+        self.renew_at, self.locked_until = now + lock_s / 3, now + lock_s
+
+
+class TaskSettlement:
+    """Tasks to be settled in one way; ``reply`` is answered when all are."""
+
+    __slots__ = ("description", "kind", "left", "reason", "reply")
+
+    def __init__(
+        self,
+        kind: Settling,
+        tasks: Sequence[HeldTask],
+        reply: Reply[None] | None = None,
+        reason: str = "",
+        description: str = "",
+    ) -> None:
+        self.kind = kind
+        self.left = deque(tasks)
+        self.reply = reply
+        self.reason = reason
+        self.description = description
+
+
+class TaskLink:
+    """One activity queue's link. Everything runs in the links' thread; ``progress_at`` is written outside."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        queue: str,
+        home: Mailbox,
+        *,
+        arrived: Callable[[ActivityDelivery], object],
+        failed: Callable[[TaskHubError], object],
+    ) -> None:
+        self._wire = wire
+        self._queue = queue
+        self._home = home
+        self._arrived = arrived
+        self._failed = failed
+        self._entity = wire.entity(queue)
+        self._receiver: ServiceBusReceiver | None = None
+        self._asks = False
+        """Whether the open link has asked the broker for tasks."""
+        self._wanted = 0
+        self._wanted_at = time.monotonic()
+        self._settlements: deque[TaskSettlement] = deque()
+        self._held: dict[HeldTask, None] = {}
+        self._busy_until = 0.0
+        self._quiet_until = 0.0
+        self._woken = asyncio.Event()
+        self._is_closing = False
+        self._task: asyncio.Task[None] | None = None
+        self._lock_s = wire.options.lock_s
+        self.progress_at = time.monotonic()
+        self.backlog = 0
+        """Tasks waiting to be settled."""
+
+    # ------------------------------------------------------------ what is asked of it
+
+    def demand(self, count: int) -> None:
+        """Take up to so many tasks from now on."""
+        self._wanted = count
+        if count:
+            self._wanted_at = time.monotonic()
+        self._wake()
+
+    def settle(self, settlement: TaskSettlement) -> None:
+        """Settle tasks."""
+        self.backlog += len(settlement.left)
+        if self._is_closing:
+            self._drop(settlement)
+            return
+        self._settlements.append(settlement)
+        self._wake()
+
+    async def close(self) -> None:
+        """Settle what is still to be settled, as far as that is possible in short time, and close the link."""
+        self._is_closing = True
+        self._woken.set()
+        if self._task is not None:
+            done, _ = await asyncio.wait((self._task,), timeout=self._wire.settings.link_close_s)
+            if not done:
+                self._task.cancel()
+                await asyncio.wait((self._task,))
+        while self._settlements:
+            self._drop(self._settlements.popleft())
+        await self._shut()
+
+    def _drop(self, settlement: TaskSettlement) -> None:
+        self.backlog -= len(settlement.left)
+        if settlement.reply is not None:
+            settlement.reply.fail(HubUnavailableError("the hub's queues are closed"))
+
+    def _wake(self) -> None:
+        self._woken.set()
+        if self._task is None and not self._is_closing:
+            self._task = self._wire.thread.spawn(self._run())
+
+    # ------------------------------------------------------------ the actor
+
+    async def _run(self) -> None:
+        while not (self._is_closing and not self._settlements):
+            try:
+                await self._turn()
+            except asyncio.CancelledError:
+                raise
+            except ServiceBusServerBusyError as error:
+                self._tell(error, "receiving activity tasks")
+                await self._rest(THROTTLED_S)
+            except Exception as error:
+                self._tell(error, "receiving activity tasks")
+                await self._shut()
+                if self._is_closing:
+                    return
+
+    async def _turn(self) -> None:
+        """Settle some, renew some, then receive or wait for something to do."""
+        await self._settle_some()
+        await self._renew_some()
+        if self._is_closing:
+            return
+        if self._wanted > 0:
+            await self._receive()
+        elif not self._settlements:
+            await self._idle()
+
+    async def _receive(self) -> None:
+        now = time.monotonic()
+        if now < self._quiet_until:  # the last attempt failed just now
+            await self._rest(self._quiet_until - now)
+            return
+        receiver = self._receiver
+        if receiver is None:
+            try:
+                receiver = await self._open_once(min(self._wire.options.prefetch_max, self._wanted))
+            except Exception as error:
+                self._quiet_until = time.monotonic() + _REOPEN_S_MIN
+                self._wanted = 0
+                self._tell(error, "opening the link to activity tasks")
+                return
+        self._asks = True
+        wait_s = self._wire.settings.link_poll_s if now < self._busy_until else _IDLE_WAIT_S
+        if await self._take(receiver, wait_s):
+            self._busy_until = time.monotonic() + _BUSY_S
+            while self._wanted > 0 and await self._take(receiver, NO_WAIT_S):
+                pass
+
+    async def _take(self, receiver: ServiceBusReceiver, wait_s: float) -> bool:
+        messages = await receiver.receive_messages(1, wait_s)
+        for message in messages:
+            held = HeldTask(message, self, self._left_s(message))
+            self._held[held] = None
+            self._wanted = max(0, self._wanted - 1)
+            self._wire.counters.messages_received += 1
+            self._home.post(self._arrived, task_delivery(message, held))
+        return bool(messages)
+
+    def _left_s(self, message: ServiceBusReceivedMessage) -> float:
+        """Return how long a message just received stays locked, as far as this machine's clock can be trusted."""
+        until = message.locked_until_utc
+        if until is None:
+            return self._lock_s
+        return min(self._lock_s, max(_LOCK_S_MIN, (until - datetime.now(UTC)).total_seconds()))
+
+    async def _idle(self) -> None:
+        """Wait for something to do; a link that nobody has asked for a while is closed, what it prefetched returned."""
+        now = time.monotonic()
+        pause_s = self._lock_s
+        if self._held:
+            pause_s = max(0.0, min(held.renew_at for held in self._held) - now)
+        if self._asks:
+            unused_s = self._wanted_at + self._lock_s / 3 - now
+            if unused_s <= 0:
+                await self._shut()
+                return
+            pause_s = min(pause_s, unused_s)
+        self._woken.clear()
+        if self._wanted > 0 or self._settlements or self._is_closing:
+            return
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+
+    async def _rest(self, delay_s: float) -> None:
+        """Wait, but not for what is closing."""
+        self._woken.clear()
+        if not self._is_closing:
+            try:
+                async with asyncio.timeout(delay_s):
+                    while not self._is_closing:
+                        await self._woken.wait()
+                        self._woken.clear()
+            except TimeoutError:
+                pass
+
+    def _tell(self, error: BaseException, what: str) -> None:
+        translation = translate(error, what, self._entity)
+        translation.__cause__ = error if translation is not error else error.__cause__
+        self._home.post(self._failed, translation)
+
+    # ------------------------------------------------------------ settling and renewing
+
+    async def _settle_some(self) -> None:
+        done = 0
+        while self._settlements and done < _SLICE_MAX:
+            settlement = self._settlements[0]
+            if settlement.kind is Settling.ABANDON and self._asks and self._wanted == 0:
+                await self._shut()  # or the task would come back here
+            while settlement.left and done < _SLICE_MAX:
+                await self._settle_one(settlement.left[0], settlement)
+                self._held.pop(settlement.left.popleft(), None)
+                self.backlog -= 1
+                done += 1
+            if not settlement.left:
+                self._settlements.popleft()
+                if settlement.reply is not None:
+                    settlement.reply.set(None)
+        if done:
+            self._busy_until = time.monotonic() + _BUSY_S
+
+    async def _settle_one(self, held: HeldTask, settlement: TaskSettlement) -> None:
+        counters = self._wire.counters
+        while not held.is_lost and time.monotonic() < held.locked_until:
+            receiver = await self._opened()
+            try:
+                async with asyncio.timeout(self._wire.settings.link_timeout_s):
+                    match settlement.kind:
+                        case Settling.COMPLETE:
+                            await receiver.complete_message(held.message)
+                            counters.completed += 1
+                        case Settling.ABANDON:
+                            await receiver.abandon_message(held.message)
+                            counters.abandoned += 1
+                        case Settling.DEAD_LETTER:
+                            await receiver.dead_letter_message(
+                                held.message, settlement.reason, settlement.description
+                            )
+                            counters.dead_lettered += 1
+                return
+            except MessageAlreadySettled:
+                return
+            except (MessageLockLostError, MessageNotFoundError):
+                held.is_lost = True
+            except ServiceBusServerBusyError:
+                await self._rest(THROTTLED_S)
+            except Exception as error:
+                self._tell(error, f"settling a task ({settlement.kind.value})")
+                await self._shut()
+            if self._is_closing:
+                break
+        held.is_lost = True
+        _log.info("the lock of an activity task was lost before it was settled; it may run again")
+
+    async def _renew_some(self) -> None:
+        """Renew the locks whose turn it is, a few at a time; none while the engine's loop does not move."""
+        now = time.monotonic()
+        if not self._held or self._is_closing:
+            return
+        if now - self.progress_at > max(self._wire.settings.wedged_s, 2 * self._lock_s):
+            for held in self._held:
+                held.is_lost = True
+            self._held.clear()
+            _log.error("the activity loop made no progress for long: its tasks are given up")
+            return
+        due = [held for held in self._held if held.renew_at <= now][:_SLICE_MAX]
+        for held in due:
+            await self._renew_one(held)
+
+    async def _renew_one(self, held: HeldTask) -> None:
+        if time.monotonic() >= held.locked_until:
+            self._lose(held)
+            return
+        receiver = await self._opened()
+        try:
+            async with asyncio.timeout(min(self._wire.settings.link_timeout_s, self._lock_s / 2)):
+                await receiver.renew_message_lock(held.message)
+            held.extend(self._lock_s)
+            self._wire.counters.renewed += 1
+        except (MessageLockLostError, MessageAlreadySettled, MessageNotFoundError):
+            self._lose(held)
+        except ServiceBusServerBusyError:
+            held.renew_at = time.monotonic() + THROTTLED_S
+
+    def _lose(self, held: HeldTask) -> None:
+        held.is_lost = True
+        self._held.pop(held, None)
+
+    # ------------------------------------------------------------ the link
+
+    async def _opened(self) -> ServiceBusReceiver:
+        """Return the link, opened if need be, however long that takes, with growing pauses."""
+        if self._receiver is not None:
+            return self._receiver
+        attempts = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=_REOPEN_S_MIN, max=self._wire.settings.send_retry_s_max),
+            retry=retry_if_exception_type(Exception),
+            stop=lambda _: self._is_closing,
+            sleep=self._rest,
+            before_sleep=self._tell_attempt,
+            reraise=True,
+        )
+        async for attempt in attempts:
+            with attempt:
+                return await self._open_once(self._wire.options.prefetch_max)
+        raise AssertionError("opening ended without a result")
+
+    async def _open_once(self, prefetch: int) -> ServiceBusReceiver:
+        self._receiver = await self._wire.open_receiver(self._queue, max(1, prefetch))
+        self._asks = False
+        return self._receiver
+
+    def _tell_attempt(self, state: RetryCallState) -> None:
+        error = None if state.outcome is None else state.outcome.exception()
+        if error is not None:
+            self._tell(error, "opening the link to activity tasks")
+
+    async def _shut(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._asks = False
+        if receiver is not None:
+            await self._wire.close_link(receiver)
