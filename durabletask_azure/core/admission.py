@@ -142,42 +142,19 @@ class Admission:
         """Admit a batch that is already in order."""
         # never back (replay), and up to what the turn is run for: a nudge has no message to tell the time
         self.now = max(self.now, self.ctx.server_now, *[item.enqueued_at for item in inbound])
-        if len(inbound) == 1 and self._step(inbound[0]):
-            return
         self.find_code()
         if self.instance.row is not None and not self.instance.is_terminal:
             self._resume()
         for item in inbound:
             self._admit(item)
 
-    def _step(self, item: Inbound) -> bool:
-        """Admit the result of an open activity to a warm instance that does nothing but wait: the usual turn.
-
-        Returns false, with nothing done, for every other turn. The result is the same as in the way for all of them.
-        """
-        instance, message, body = self.instance, item.message, item.message.body
-        execution, row = instance.execution, instance.row
-        if (
-            type(body) is not TaskCompletedEvent
-            or execution is None
-            or row is None
-            or self.kept
-            or self.ready
-            or self.reason is not None
-            or (message.execution_id != row.execution_id and message.execution_id is not None)
-            or type(instance.state.tasks.get(body.task_scheduled_id)) is not TaskScheduledEvent
-        ):
-            return False
-        self.definition = execution.definition
-        n = self.ctx.n
-        self.new = [
-            OrchestratorStartedEvent(timestamp=self.now, commit=n),
-            msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=n),
-        ]
+    def admit_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
+        """Take over a turn that is begun: these events are in the history, and the live execution was told them."""
+        assert self.instance.execution is not None
+        self.definition = self.instance.execution.definition
+        self.now = opened.timestamp
+        self.new = [opened, completed]
         self.changed = True
-        self.turn.events += 2
-        instance.append(self.new)
-        return True
 
     def archive(self) -> tuple[PastExecution, ...]:
         """Move the history of the current execution to segment rows; return all past executions, it included."""

@@ -105,10 +105,6 @@ class PayloadWriter:
         self._bytes_max = bytes_max
         self.uploads: dict[str, bytes] = {}
 
-    def fits(self, text: str | None) -> bool:
-        """Whether ``text`` is sure to be stored as it is."""
-        return text is None or (len(text) <= self._inline_bytes_max and text.isascii())
-
     def store(self, text: str | None, *, instance_id: str, execution_id: str, what: str) -> Payload:
         """Return ``text`` itself when small, else a reference, noting the upload.
 

@@ -20,7 +20,7 @@ from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.core.payloads import BlobRef, PayloadWriter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.engine.activity_middleware import SurroundedWork
+from durabletask_azure.engine.activity_middleware import unit_of
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
     describe,
@@ -81,8 +81,7 @@ class ActivityLoop:
         self._over = asyncio.Event()
         # Where a commit hands tasks to a receive that waits, one always waits while the other's are begun.
         self._receivers = 1 if ports.atomic is None else 2
-        self._asked = 0
-        """Tasks that receives under way may bring."""
+        self._asked = 0  # tasks that receives under way may bring
         self._receiving: list[asyncio.Task[None]] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -181,26 +180,26 @@ class ActivityLoop:
             if self._stopping:
                 await self._give_back(deliveries)
                 return
-            now = self._ports.clock.monotonic()
-            for delivery in deliveries:
-                self._take_in(delivery, now)
+            self._take_in(deliveries)
             self._pump()
 
-    def _take_in(self, delivery: ActivityDelivery, now: float) -> None:
-        self._count += 1
-        entry = TakenTask(self._count, delivery, now)
-        self._inside[entry.key] = entry
-        if delivery.delivery_count > 1:
-            self._counters.redeliveries += 1
-        task = delivery.task
-        if task is None:
-            self._spawn(self._put_aside(entry))
-        elif delivery.delivery_count > self._settings.delivery_count_max:
-            self._conclude(entry, None, entry.exhausted())
-        elif self._registry.activity(task.name) is None:
-            self._conclude(entry, None, not_registered(task, self._registry, self._options))
-        else:
-            self._held.append(entry)
+    def _take_in(self, deliveries: Sequence[ActivityDelivery]) -> None:
+        inside, held, find = self._inside, self._held, self._registry.activity
+        now = self._ports.clock.monotonic()
+        for delivery in deliveries:
+            self._count += 1
+            entry = inside[self._count] = TakenTask(self._count, delivery, now)
+            task, count = delivery.task, delivery.delivery_count
+            if count > 1:
+                self._counters.redeliveries += 1
+            if task is None:
+                self._spawn(self._put_aside(entry))
+            elif count > self._settings.delivery_count_max:
+                self._conclude(entry, None, entry.exhausted())
+            elif find(task.name) is None:
+                self._conclude(entry, None, not_registered(task, self._registry, self._options))
+            else:
+                held.append(entry)
 
     async def _put_aside(self, entry: TakenTask) -> None:
         """Dead-letter a task that cannot be read, or leave that to the queue: it counts what is given back."""
@@ -227,12 +226,13 @@ class ActivityLoop:
 
     def _pump(self) -> None:
         """Start what waits, as far as there are places; a task that may be poison starts alone."""
-        while self._held and self._running < self._running_max and self._alone is None:
-            entry = self._held.popleft()
+        held, careful_count = self._held, self._settings.careful_delivery_count
+        while held and self._running < self._running_max and self._alone is None:
+            entry = held.popleft()
             entry.is_running = True
             self._running += 1
             self._counters.activities_started += 1
-            if entry.delivery.delivery_count >= self._settings.careful_delivery_count:
+            if entry.delivery.delivery_count >= careful_count:
                 self._alone = entry
                 self._spawn(self._end_of_care(entry))
             text = entry.task.input
@@ -270,17 +270,12 @@ class ActivityLoop:
             self._submit(entry, text)
 
     def _submit(self, entry: TakenTask, text: str | None) -> None:
-        task, options = entry.task, self._options
+        task, count = entry.task, entry.delivery.delivery_count
         definition = self._registry.activity(task.name)
         assert definition is not None
-        count = entry.delivery.delivery_count
-        if options.activity_middleware:
-            work: ActivityWork = SurroundedWork(
-                entry.key, definition, task, text, count, options, self._executor
-            )
-        else:
-            work = ActivityWork(entry.key, definition, task, text, count, options)
-        self._executor.submit(work)
+        self._executor.submit(
+            unit_of(entry.key, definition, task, text, count, self._options, self._executor)
+        )
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
@@ -400,15 +395,11 @@ class ActivityLoop:
             task = batch[0][0].task
             _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
             await self._give_back([batch[0][0].delivery])
-        for entry, _ in batch:
+        self._leave(*(entry for entry, _ in batch))
+
+    def _leave(self, *entries: TakenTask) -> None:
+        for entry in entries:
             self._inside.pop(entry.key, None)
-        self._left()
-
-    def _leave(self, entry: TakenTask) -> None:
-        self._inside.pop(entry.key, None)
-        self._left()
-
-    def _left(self) -> None:
         self._room.set()
         if self._stopping and not self._inside:
             self._over.set()

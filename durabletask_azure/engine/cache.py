@@ -34,11 +34,24 @@ class WarmCache:
             self._instances.move_to_end(key)
         return instance
 
-    def pin(self, partition: int, instance: Instance) -> None:
-        """Keep the instance at hand until unpinned as often as pinned, cacheable or not."""
-        key = (partition, instance.instance_id)
-        self._instances[key] = instance
-        self._pins[key] = self._pins.get(key, 0) + 1
+    def find(self, partition: int, instance_ids: Iterable[str]) -> dict[str, Instance | None]:
+        """Return :meth:`get` of each."""
+        known = self._instances
+        found: dict[str, Instance | None] = {}
+        for instance_id in instance_ids:
+            key = (partition, instance_id)
+            instance = found[instance_id] = known.get(key)
+            if instance is not None:
+                known.move_to_end(key)
+        return found
+
+    def pin(self, partition: int, instances: Iterable[Instance]) -> None:
+        """Keep instances at hand until unpinned as often as pinned, cacheable or not."""
+        known, pins = self._instances, self._pins
+        for instance in instances:
+            key = (partition, instance.instance_id)
+            known[key] = instance
+            pins[key] = pins.get(key, 0) + 1
 
     def unpin(self, partition: int, instances: Iterable[Instance]) -> None:
         """Let go of one pin of each; what storage may now serve better (absent, pending, terminal) leaves the cache."""

@@ -191,10 +191,13 @@ class PartitionOwner:
         instances = await self._load(by_instance, work)
         context: TurnContext | None = None
         for instance, own in instances:
-            inbound = [item.inbound for item in own if item.inbound is not None]
-            now = server_now or (
-                inbound[0].enqueued_at if len(inbound) == 1 else max(one.enqueued_at for one in inbound)
-            )
+            first = own[0].inbound
+            if first is not None and len(own) == 1:
+                inbound = [first]
+                now = server_now or first.enqueued_at
+            else:
+                inbound = [item.inbound for item in own if item.inbound is not None]
+                now = server_now or max(one.enqueued_at for one in inbound)
             if len(inbound) < len(own) and not instance.is_terminal:
                 inbound += overdue_timers(instance, now, self.settings.timer_grace_s)
             loaded: Mapping[str, str] = _NOTHING
@@ -237,16 +240,14 @@ class PartitionOwner:
     async def _load(
         self, by_instance: dict[str, list[Item]], work: Work
     ) -> list[tuple[Instance, list[Item]]]:
-        warm = {name: self.warm.get(self.partition, name) for name in by_instance}
+        warm = self.warm.find(self.partition, by_instance)
         if any(instance is not None and not instance.is_cacheable for instance in warm.values()):
             # ended or purged by a commit still under way: once that is done, only storage knows what is there
             await self.committer.drain()
-            warm = {name: self.warm.get(self.partition, name) for name in by_instance}
+            warm = self.warm.find(self.partition, by_instance)
         warm = await self._forget(by_instance, warm)
-        for instance in warm.values():
-            if instance is not None:
-                self.warm.pin(self.partition, instance)
-                work.pinned.append(instance)
+        work.pinned += [instance for instance in warm.values() if instance is not None]
+        self.warm.pin(self.partition, work.pinned)
         missing = [name for name, instance in warm.items() if instance is None]
         if missing:
             results = await asyncio.gather(
@@ -258,7 +259,7 @@ class PartitionOwner:
                 elif isinstance(result, BaseException):
                     raise result
                 else:
-                    self.warm.pin(self.partition, result)
+                    self.warm.pin(self.partition, (result,))
                     work.pinned.append(result)
                     warm[name] = result
         return [(instance, by_instance[name]) for name, instance in warm.items() if instance is not None]
@@ -279,7 +280,7 @@ class PartitionOwner:
         await self.committer.drain()
         for name in names:
             self.warm.drop(self.partition, name)
-        return {name: self.warm.get(self.partition, name) for name in by_instance}
+        return self.warm.find(self.partition, by_instance)
 
     def _run(
         self,

@@ -54,6 +54,7 @@ __all__ = [
 ]
 
 _encode = msgspec.json.Encoder().encode
+_replace = msgspec.structs.replace
 _decode_instance = msgspec.json.Decoder(InstanceRow).decode
 decode_lock = msgspec.json.Decoder(LockRow).decode
 decode_outbox = msgspec.json.Decoder(OutboxRow).decode
@@ -151,10 +152,18 @@ def stored_writes(partition: int, writes: Sequence[RowWrite]) -> StoredWrites:
         CommitRefusedError: a value has no stored form; names the row.
     """
     stored = StoredWrites()
+    topics = stored.topics
     for write in writes:
         try:
             if isinstance(write, PutInstance):
-                _store_instance(stored, partition, write)
+                row, if_match = write.row, write.if_match
+                if if_match is None:
+                    stored.inserted.append(_columns(partition, row))
+                else:
+                    stored.replaced.append((*_columns(partition, row), etag_number(if_match)))
+                topics.append(changed(row.instance_id))
+                if row.status.is_terminal:
+                    topics.append(ended(row.instance_id))
             else:
                 stored.others.append((write, *_stored(partition, write)))
         except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError) as error:
@@ -162,17 +171,6 @@ def stored_writes(partition: int, writes: Sequence[RowWrite]) -> StoredWrites:
         if isinstance(write, DeleteInstance):
             stored.topics += (changed(write.instance_id), ended(write.instance_id))
     return stored
-
-
-def _store_instance(stored: StoredWrites, partition: int, write: PutInstance) -> None:
-    row, if_match = write.row, write.if_match
-    if if_match is None:
-        stored.inserted.append(_columns(partition, row))
-    else:
-        stored.replaced.append((*_columns(partition, row), etag_number(if_match)))
-    stored.topics.append(changed(row.instance_id))
-    if row.status.is_terminal:
-        stored.topics.append(ended(row.instance_id))
 
 
 def _stored(
@@ -213,16 +211,17 @@ def _stored(
 
 
 def _columns(partition: int, row: InstanceRow) -> tuple[Any, ...]:
+    completed_at, due_at, tail = row.completed_at, row.due_at, row.tail
     return (
         row.name,
-        row.status.value,
+        row.status._value_,  # without the descriptor's detour
         to_us(row.created_at),
         to_us(row.updated_at),
-        None if row.completed_at is None else to_us(row.completed_at),
-        None if row.due_at is None else to_us(row.due_at),
+        None if completed_at is None else to_us(completed_at),
+        None if due_at is None else to_us(due_at),
         row.reason is not None,
-        _encode(msgspec.structs.replace(row, tail=b"") if row.tail else row),
-        row.tail,
+        _encode(_replace(row, tail=b"") if tail else row),
+        tail,
         partition,
         row.instance_id,
     )
