@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
@@ -27,7 +28,7 @@ from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.errors import PayloadMissingError
-from durabletask_azure.ports import HubPorts, StoredInstance
+from durabletask_azure.ports import HubPorts, ReadsTogether, StoredInstance
 from durabletask_azure.settings import Settings
 
 __all__ = ["Loader", "UnreadableRowError", "needed_refs"]
@@ -59,6 +60,7 @@ class Loader:
         self._counters = counters
         self._partition = partition
         self._keep_going = keep_going
+        self._together = ports.store if isinstance(ports.store, ReadsTogether) else None
 
     async def instance(self, instance_id: str) -> Instance:
         """Return the instance as storage has it, absent ones too.
@@ -69,6 +71,23 @@ class Loader:
         """
         self._counters.instances_loaded += 1
         return await self._patiently(f"loading instance {instance_id!r}", lambda: self._read(instance_id))
+
+    async def instances(self, instance_ids: Sequence[str]) -> list[Instance | BaseException]:
+        """Return :meth:`instance` of each, or what it raises; in the same order."""
+        loaded: dict[str, Instance | BaseException] = {}
+        together = self._together
+        if together is not None and len(instance_ids) > 1:
+            found = await self._patiently(
+                "loading instances", lambda: together.read_instances(self._partition, instance_ids)
+            )
+            for instance_id, stored in found.items():
+                if not stored.row.segments:
+                    self._counters.instances_loaded += 1
+                    loaded[instance_id] = _loaded(stored)
+        left = [instance_id for instance_id in instance_ids if instance_id not in loaded]
+        results = await asyncio.gather(*map(self.instance, left), return_exceptions=True) if left else ()
+        loaded.update(zip(left, results, strict=True))
+        return [loaded[instance_id] for instance_id in instance_ids]
 
     async def _read(self, instance_id: str) -> Instance:
         store = self._ports.store
@@ -111,6 +130,13 @@ class Loader:
 
     async def _patiently(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(self._ports.clock, self._settings, what, call, keep_going=self._keep_going)
+
+
+def _loaded(stored: StoredInstance) -> Instance | UnreadableRowError:
+    try:
+        return Instance.load(stored.row, stored.etag, b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return UnreadableRowError(f"instance {stored.row.instance_id!r} cannot be read: {error}")
 
 
 def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[BlobRef]:

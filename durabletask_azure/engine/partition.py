@@ -250,9 +250,7 @@ class PartitionOwner:
         self.warm.pin(self.partition, work.pinned)
         missing = [name for name, instance in warm.items() if instance is None]
         if missing:
-            results = await asyncio.gather(
-                *(self.loader.instance(name) for name in missing), return_exceptions=True
-            )
+            results = await self.loader.instances(missing)
             for name, result in zip(missing, results, strict=True):
                 if isinstance(result, UnreadableRowError):
                     await self.recovery.put_aside(by_instance.pop(name), str(result))

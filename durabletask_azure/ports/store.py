@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -22,6 +22,7 @@ __all__ = [
     "InstancePage",
     "InstanceWatch",
     "PartitionStore",
+    "ReadsTogether",
     "Receipt",
     "StoredInstance",
     "StoredLock",
@@ -180,6 +181,20 @@ class PartitionStore(Protocol):
 
     async def close(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class ReadsTogether(Protocol):
+    """Offered by a store that reads many rows as cheaply as one."""
+
+    async def read_instances(
+        self, partition: int, instance_ids: Sequence[str]
+    ) -> Mapping[str, StoredInstance]:
+        """Return the rows of these instances that are there and can be read, by instance id.
+
+        What is wrong with a row that is missing here :meth:`PartitionStore.read_instance` says.
+        """
         ...
 
 

@@ -28,7 +28,7 @@ from durabletask_azure.errors import (
     OrchestrationAlreadyExistsError,
     PartitionLostError,
 )
-from durabletask_azure.ports import HubPorts, PartitionStore
+from durabletask_azure.ports import HubPorts, PartitionStore, ReadsTogether
 from tests.contract.builders import after, instance, message, task
 from tests.contract.conftest import PortsFactory
 
@@ -101,6 +101,22 @@ async def test_an_instance_row_is_read_as_it_was_written(ports: HubPorts) -> Non
     assert stored is not None
     assert stored.row == row
     assert stored.etag == etags["i"]
+
+
+async def test_rows_that_are_read_together_are_those_that_are_read_alone(ports: HubPorts) -> None:
+    store = ports.store
+    if not isinstance(store, ReadsTogether):
+        pytest.skip("this store reads rows one by one")
+    names = [f"i{number}" for number in range(5)]
+    for name in names:
+        await store.insert_instance(0, instance(name, tail=name.encode()))
+    await store.insert_instance(1, instance("elsewhere"))
+
+    found = await store.read_instances(0, [*names, "absent", "elsewhere"])
+
+    assert sorted(found) == names
+    for name in names:
+        assert found[name] == await store.read_instance(0, name)
 
 
 async def test_a_row_is_replaced_only_under_its_etag(ports: HubPorts) -> None:
