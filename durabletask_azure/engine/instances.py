@@ -108,7 +108,8 @@ class InstanceReader:
             wanted.append(row.failure)
         if fetch_payloads:
             wanted += [row.input, row.output]
-        loaded = await self._load(value for value in wanted if isinstance(value, BlobRef))
+        refs = [value for value in wanted if isinstance(value, BlobRef)]
+        loaded = await self._load(refs) if refs else {}
         failure, tags = row.failure, resolve(row.tags, loaded)
         if isinstance(failure, BlobRef):
             failure = _failure_decoder.decode(cast(str, resolve(failure, loaded)))

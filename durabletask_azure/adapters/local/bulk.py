@@ -18,7 +18,7 @@ from durabletask_azure.adapters.local.committer import Transaction
 
 __all__ = ["Bulk", "as_places", "run_bulk"]
 
-_SIZES = (64, 16, 4, 1)
+_SIZES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 _encode = msgspec.json.Encoder().encode
 
 Bulk = Callable[[str], str]
