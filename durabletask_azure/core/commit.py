@@ -83,6 +83,9 @@ def plan_groups(
     ``instances_max`` bounds the turns of a group. With ``keep_outbox`` messages without an event of their own are put
     into outbox rows.
     """
+    may_be_one = bytes_max is None and not keep_outbox and 0 < len(turns) <= min(rows_max, instances_max)
+    if may_be_one and all(map(_is_one_row, turns)):
+        return [Group(n, list(turns))]
     groups: list[Group] = []
     group = Group(n)
     rows = size = 0
@@ -122,6 +125,12 @@ def plan_groups(
     return groups
 
 
+def _is_one_row(turn: Turn) -> bool:
+    """Whether a turn is the usual one, of an instance row alone."""
+    main = turn.main
+    return len(main) == 1 and isinstance(main[0], PutInstance) and not turn.segments and not turn.cleanup
+
+
 def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | None) -> list[list[RowWrite]]:
     """Return ``writes`` cut into transactions, in order; a long deletion is cut as well."""
     parts: list[list[RowWrite]] = []
@@ -144,9 +153,7 @@ def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | 
 
 def _needs(writes: Sequence[RowWrite], bytes_max: int | None) -> tuple[int, int]:
     """Return the rows and, where bytes count at all, the bytes that writes add to a transaction."""
-    rows = 1 if len(writes) == 1 else 0
-    if not rows or isinstance(writes[0], DeleteSegments):
-        rows = sum(map(write_rows, writes))
+    rows = sum(map(write_rows, writes))
     return rows, 0 if bytes_max is None else sum(map(write_size, writes))
 
 

@@ -14,7 +14,9 @@ import msgspec
 from durabletask_azure.core.history import (
     ExecutionStartedEvent,
     HistoryEvent,
+    OrchestratorStartedEvent,
     RuntimeStatus,
+    TaskCompletedEvent,
     decode_events,
     encode_event,
     encode_events,
@@ -151,6 +153,13 @@ class Instance:
         apply = self.state.apply
         for event in events:
             apply(event)
+
+    def append_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
+        """Add the two events that the usual turn begins with; as :meth:`append`."""
+        lines = encode_events((opened, completed))
+        self.tail.append(lines)
+        self.tail_bytes += len(lines)
+        self.state.apply_step(opened, completed)
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
         """Move the whole tail to segment rows of at most about ``segment_bytes_max`` bytes each; return the writes."""

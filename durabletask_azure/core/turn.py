@@ -205,7 +205,7 @@ def _step(turn: Turn, item: Inbound, loaded: Mapping[str, str], ctx: TurnContext
     opened = OrchestratorStartedEvent(timestamp=now, commit=n)
     completed = msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=n)
     new = (opened, completed)
-    instance.append(new)
+    instance.append_step(opened, completed)
     turn.events = 2
     decision = execution.run(new, loaded)
     scheduled = scheduled_tasks(decision, ctx.settings.payload_inline_bytes_max, now=now, n=n)
