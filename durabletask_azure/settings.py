@@ -124,7 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """What such a broker message may weigh (Service Bus bills operations by 64 KiB)."""
 
     # Service Bus
-    link_poll_s: float = 0.02
+    link_poll_s: float = 0.05
     """How long a link that waits for messages may hold up what is to be told on it (completing, renewing, closing)."""
     link_timeout_s: float = 20.0
     """Longest that one operation on a link may take; after that its connection counts as dead."""

@@ -1,7 +1,8 @@
 """Who may do what: shared access signatures, tokens, and the claims a connection has put (`$cbs`).
 
 A signature is checked when the emulator knows the key of its policy. Without keys every signature is good, as in
-Microsoft's emulator. Tokens (JWT) cannot be checked here; they are taken if the emulator is told to.
+Microsoft's emulator. Tokens (JWT) cannot be checked here; they are taken if the emulator is told to, until
+they expire.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -117,6 +119,18 @@ def covers(granted: str, wanted: str) -> bool:
     return granted in ("", wanted) or wanted.startswith(f"{granted}/")
 
 
+def expiry_of(token: str) -> float:
+    """Return when a JWT expires by its own words (seconds since 1970); never, if it has none."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return NEVER
+    try:
+        body = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return float(body["exp"])
+    except (ValueError, KeyError, TypeError):
+        return NEVER
+
+
 class Access:
     """The claims of one connection.
 
@@ -187,7 +201,10 @@ class Access:
             policies = () if settings is None else settings.policies
             return self._credentials.check_signature(token, audience, self._clock(), policies)
         if kind == JWT and self._credentials.accept_tokens and token:
-            return Claim(frozenset(ALL_RIGHTS), NEVER)
+            until = expiry_of(token)
+            if until <= self._clock():
+                raise unauthorized("the token has expired (ExpiredToken)")
+            return Claim(frozenset(ALL_RIGHTS), until)
         raise unauthorized(
             f"tokens of the type '{kind}' are not taken"
             + ("; start the emulator with --accept-tokens" if kind == JWT else "")

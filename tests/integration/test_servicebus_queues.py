@@ -12,6 +12,7 @@ from azure.servicebus.aio import ServiceBusClient
 
 from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PayloadTooLargeError
+from durabletask_azure.ports import Delivery
 from tests.integration.queues_on_emulator import (
     PARTITIONS,
     WAIT_S,
@@ -68,6 +69,32 @@ async def test_more_than_a_batch_takes_is_sent_in_several_and_in_order(hub: Emul
     assert [one for delivery in deliveries for one in delivery.messages] == [out.message for out in sent]
     assert queues.counters.sends > 1
     assert max(len(one.messages) for one in deliveries) == 2, "a pack stays within its bytes"
+
+
+async def test_order_and_content_hold_while_many_completions_are_under_way(hub: EmulatedHub) -> None:
+    """Settling at once lets several tasks take frames off one socket; large messages come in several frames."""
+    queues = hub.open(pack_events_max=1)
+    session = await accepted(queues)
+    sizes = [10, 90_000, 10, 10, 200_000, 10, 10, 10]
+    sent = [message(f"{n}", text="x" * sizes[n % len(sizes)]) for n in range(480)]
+
+    async def send() -> None:
+        for begin in range(0, len(sent), 8):
+            await queues.orchestrations.send(sent[begin : begin + 8])
+
+    sending = asyncio.create_task(send())
+    found: list[Delivery] = []
+    completing: list[asyncio.Task[None]] = []
+    while len(found) < len(sent):
+        deliveries = await session.receive(200, WAIT_S)
+        assert deliveries
+        found += deliveries
+        completing.append(asyncio.create_task(session.complete(deliveries)))
+    await asyncio.gather(sending, *completing)
+
+    assert [delivery.messages for delivery in found] == [(out.message,) for out in sent]
+    assert queues.counters.completed == len(sent)
+    assert hub.emulator.counts(hub.names.orchestrations).active == 0
 
 
 async def test_a_message_too_large_for_the_broker_fails_alone(hub: EmulatedHub) -> None:

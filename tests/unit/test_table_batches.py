@@ -1,4 +1,4 @@
-"""Transactions are sent as the SDK would send them, and their answers are read as the SDK would read them."""
+"""Requests about rows are sent as the SDK would send them, and their answers are read as the SDK would read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -16,9 +16,11 @@ from azure.core.exceptions import ServiceRequestError
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableClient
+from yarl import URL
 
 from durabletask_azure.adapters.tables.batches import Answer, decode_answers, encode_batch
-from durabletask_azure.adapters.tables.transactions import Transactions
+from durabletask_azure.adapters.tables.direct import DirectRequests
+from durabletask_azure.adapters.tables.keys import escaped
 from durabletask_azure.adapters.tables.writing import Step, lock_step, steps
 from durabletask_azure.core.rows import (
     DeleteInstance,
@@ -93,11 +95,15 @@ async def sent_by_the_sdk(all_steps: Sequence[Step]) -> Any:
     return transport.requests[-1]
 
 
-async def sent_here(all_steps: Sequence[Step]) -> Any:
+def directly() -> tuple[DirectRequests, Recording]:
     transport = Recording()
-    options = {"transport": transport, "user_agent": "test"}
+    return DirectRequests(ACCOUNT, "orders", KEY, {"transport": transport, "user_agent": "test"}), transport
+
+
+async def sent_here(all_steps: Sequence[Step]) -> Any:
+    direct, transport = directly()
     with pytest.raises(ServiceRequestError):
-        await Transactions(ACCOUNT, "orders", KEY, options).submit(all_steps)
+        await direct.submit(all_steps)
     return transport.requests[-1]
 
 
@@ -152,6 +158,19 @@ async def test_a_length_said_is_the_length_sent() -> None:
     assert all(int(length) == len(sent) for length, sent in found)
 
 
+@pytest.mark.parametrize("odd", ["i", ODD, "{" * 80, "🎉" * 500, "\x00" * 100])
+def test_a_transaction_is_never_larger_than_was_reckoned(odd: str) -> None:
+    rows = [instance(f"{odd}{number}", version=odd, tail=b"\x00" * 300 * number) for number in range(5)]
+    made = steps(
+        "p000", [*map(PutInstance, rows), PutSegment(odd, odd, 1, b"x" * 100_000), DeleteTombstone(odd)]
+    )
+    url = f"https://{'a' * 24}.table.core.windows.net/{'t' * 63}"
+
+    body = encode_batch(url, made, f"batch_{uuid.uuid4()}")
+
+    assert len(body) <= sum(step.size for step in made) < len(body) * 3
+
+
 async def test_requests_are_signed_as_the_sdk_signs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_795_521_099.0)
     theirs = await sent_by_the_sdk(every_kind())
@@ -162,6 +181,41 @@ async def test_requests_are_signed_as_the_sdk_signs_them(monkeypatch: pytest.Mon
 
     for name in ("x-ms-date", "Content-Type", "Authorization"):
         assert ours.headers[name] == theirs.headers[name]
+
+
+@pytest.mark.parametrize("key", ["lock", "i!a(20b", "i!" + "".join(chr(code) for code in range(32, 127))])
+async def test_requests_about_one_row_are_the_sdks(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_795_521_099.0)
+    theirs, ours = Recording(), directly()
+    client: Any = TableClient(ACCOUNT, "orders", credential=KEY, transport=theirs, retry_total=0)
+    key = escaped(key).replace("(21", "!", 1)  # a key as this package makes them
+    entity = {"PartitionKey": "p000", "RowKey": key, "body": b"\x00\xff", "more": True, "name": "ü"}
+    quiet = {"response_preference": "return-no-content"}
+    guard = {"etag": ETAG, "match_condition": MatchConditions.IfNotModified}
+    pairs: list[tuple[Awaitable[Any], Awaitable[Any]]] = [
+        (client.get_entity("p000", key), ours[0].read("p000", key, None)),
+        (
+            client.get_entity("p000", key, select=["body", "more"]),
+            ours[0].read("p000", key, ("body", "more")),
+        ),
+        (client.create_entity(entity, **quiet), ours[0].insert(entity)),
+        (client.update_entity(entity, UpdateMode.REPLACE, **guard), ours[0].replace(entity, ETAG)),
+    ]
+
+    for pair in pairs:
+        for call in pair:
+            with pytest.raises(ServiceRequestError):
+                await call
+        their, our = theirs.requests[-1], ours[1].requests[-1]
+        assert our.method == their.method
+        # Both go through yarl, which sends one form of an address and signs that.
+        assert URL(our.url) == URL(their.url)
+        for name in ("x-ms-version", "DataServiceVersion", "If-Match", "Prefer", "Authorization"):
+            assert our.headers.get(name) == their.headers.get(name), name
+        assert ("Content-Type" in our.headers) == ("Content-Type" in their.headers)
+        if their.content is not None:
+            properties = json.loads(their.content)
+            assert json.loads(our.content) == {k: v for k, v in properties.items() if v != "Edm.String"}
 
 
 def answered(*parts: str) -> bytes:

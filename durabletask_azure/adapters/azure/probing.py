@@ -17,8 +17,8 @@ from azure.servicebus.exceptions import ServiceBusError
 
 from durabletask_azure.adapters.azure.parts import HubPlace
 from durabletask_azure.adapters.azure.provisioning import mismatch
-from durabletask_azure.adapters.servicebus import Entity, make_client, translate
-from durabletask_azure.errors import HubAccessError
+from durabletask_azure.adapters.servicebus import Entity, is_missing, make_client, translate
+from durabletask_azure.errors import HubAccessError, TaskHubNotFoundError
 from durabletask_azure.ports import HubFinding
 
 __all__ = ["probe_sending", "probe_sessions"]
@@ -84,6 +84,11 @@ async def _opened(place: HubPlace, queue: str, link: Any) -> AsyncGenerator[None
         async with asyncio.timeout(place.settings.link_timeout_s):
             await link.__aenter__()
     except (ServiceBusError, OSError, TimeoutError, ValueError) as error:
+        if is_missing(error):
+            raise TaskHubNotFoundError(
+                f"there is no queue {queue!r} in the Service Bus namespace {place.service_bus.namespace}: check"
+                " service_bus and hub, or have a process that may manage create it with TaskHub.repair()"
+            ) from error
         raise translate(error, "opening a link", Entity(place.service_bus.namespace, queue)) from error
     finally:
         with contextlib.suppress(Exception):

@@ -41,7 +41,10 @@ class ServiceBusActivityQueue:
         self._ready: deque[ActivityDelivery] = deque()
         self._waiters: list[asyncio.Future[None]] = []
         self._failure: TaskHubError | None = None
+        self._receiving = 0
         self._interrupts = 0
+        self._is_stopping = False
+        """Whether the last thing heard was an interrupt: its worker may never receive again."""
         self._is_closed = False
 
     # ------------------------------------------------------------ out
@@ -95,6 +98,8 @@ class ServiceBusActivityQueue:
         interrupts = self._interrupts
         links = [self._link(group) for group in self._groups_for(names)]
         self._failure = None
+        self._receiving += 1
+        self._is_stopping = False
         self._demand(links, count_max - len(self._ready))
         try:
             while not self._is_closed:
@@ -115,6 +120,7 @@ class ServiceBusActivityQueue:
                     alarm.cancel()
             return []
         finally:
+            self._receiving -= 1
             self._demand(links, 0)
 
     def _demand(self, links: Sequence[TaskLink], count: int) -> None:
@@ -136,7 +142,18 @@ class ServiceBusActivityQueue:
 
     def _arrived(self, delivery: ActivityDelivery) -> None:
         self._ready.append(delivery)
+        if self._is_stopping and not self._receiving:
+            self._give_back_ready()
         self._wake_all()
+
+    def _give_back_ready(self) -> None:
+        """Give back what has come and nobody has received: a worker that stops will not."""
+        ready = [_held(delivery) for delivery in self._ready]
+        self._ready.clear()
+        for held in ready:
+            held.is_ending = True
+            if not self._wire.thread.is_closed:
+                self._wire.thread.post(held.link.settle, TaskSettlement(Settling.ABANDON, [held]))
 
     def _failed(self, error: TaskHubError) -> None:
         self._failure = error
@@ -150,6 +167,8 @@ class ServiceBusActivityQueue:
     def interrupt(self) -> None:
         """End the receives that wait now; from the loop that made them."""
         self._interrupts += 1
+        self._is_stopping = True
+        self._give_back_ready()
         self._wake_all()
 
     # ------------------------------------------------------------ what becomes of them
@@ -222,15 +241,10 @@ class ServiceBusActivityQueue:
         self._wake_all()
         if self._wire.thread.is_closed or not (self._links or self._senders):
             return
-        untaken = [delivery for delivery in self._ready if not _held(delivery).is_ending]
-        self._ready.clear()
+        self._give_back_ready()
         links, senders = list(self._links.values()), list(self._senders.values())
 
         async def close() -> None:
-            for delivery in untaken:
-                held = _held(delivery)
-                held.is_ending = True
-                held.link.settle(TaskSettlement(Settling.ABANDON, [held]))
             await asyncio.gather(*(link.close() for link in (*links, *senders)), return_exceptions=True)
 
         await self._wire.thread.call(close)

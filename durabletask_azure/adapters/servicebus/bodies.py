@@ -33,6 +33,9 @@ ID_CHARS_MAX: Final = 128
 _MESSAGE_BYTES: Final = 200
 """A generous guess of what a message's headers weigh."""
 _EXHAUSTED: Final = "MaxDeliveryCountExceeded"
+_ENQUEUED: Final = b"x-opt-enqueued-time"
+_SCHEDULED: Final = b"x-opt-scheduled-enqueue-time"
+_NUMBER: Final = b"x-opt-sequence-number"
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
@@ -115,6 +118,25 @@ def _whole_ms(at: datetime) -> datetime:
 # ------------------------------------------------------------ back again
 
 
+class _Facts:
+    """What is said beside the body, read once each: the SDK's properties look it up anew at every access."""
+
+    __slots__ = ("delivery_count", "enqueued_at", "id")
+
+    def __init__(self, message: ServiceBusReceivedMessage) -> None:
+        raw = message.raw_amqp_message
+        annotations = raw.annotations or {}
+        enqueued_ms = int(annotations.get(_ENQUEUED) or 0)
+        # A scheduled message never counts as taken in before its time.
+        scheduled_ms = int(annotations.get(_SCHEDULED) or 0)
+        self.enqueued_at = _EPOCH + timedelta(milliseconds=max(enqueued_ms, scheduled_ms))
+        self.delivery_count = 1 + (0 if raw.header is None else raw.header.delivery_count or 0)
+        message_id: Any = None if raw.properties is None else raw.properties.message_id
+        if message_id is None:
+            message_id = annotations.get(_NUMBER)
+        self.id = message_id.decode("utf-8", "replace") if isinstance(message_id, bytes) else str(message_id)
+
+
 def _body(message: ServiceBusReceivedMessage) -> bytes:
     body: Any = message.body
     return body if isinstance(body, bytes) else b"".join(cast("Iterable[bytes]", body))
@@ -128,13 +150,6 @@ def _raw(message: ServiceBusReceivedMessage) -> bytes:
         return b""
 
 
-def _enqueued_at(message: ServiceBusReceivedMessage) -> datetime:
-    """Return when the broker took a message in; for a scheduled one never less than its time."""
-    enqueued = message.enqueued_time_utc or _EPOCH
-    scheduled = message.scheduled_enqueue_time_utc
-    return enqueued if scheduled is None else max(enqueued, scheduled)
-
-
 def _unreadable(what: str, error: Exception) -> str:
     return f"{what} cannot be read: {error or type(error).__name__}"
 
@@ -146,14 +161,8 @@ def delivery(message: ServiceBusReceivedMessage, token: object) -> Delivery:
         messages = decode_messages(_body(message))
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as problem:
         messages, error = (), _unreadable("the message", problem)
-    return Delivery(
-        str(message.message_id or message.sequence_number),
-        messages,
-        _enqueued_at(message),
-        (message.delivery_count or 0) + 1,
-        token,
-        error,
-    )
+    facts = _Facts(message)
+    return Delivery(facts.id, messages, facts.enqueued_at, facts.delivery_count, token, error)
 
 
 def task_delivery(message: ServiceBusReceivedMessage, token: object) -> ActivityDelivery:
@@ -163,8 +172,8 @@ def task_delivery(message: ServiceBusReceivedMessage, token: object) -> Activity
         task = decode_task(_body(message))
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, ValueError, AttributeError) as problem:
         error = _unreadable("the task", problem)
-    message_id = str(message.message_id or message.sequence_number)
-    return ActivityDelivery(message_id, task, (message.delivery_count or 0) + 1, token, error)
+    facts = _Facts(message)
+    return ActivityDelivery(facts.id, task, facts.delivery_count, token, error)
 
 
 def dead_letter(message: ServiceBusReceivedMessage, token: object, *, is_task: bool) -> DeadLetter:
@@ -183,7 +192,7 @@ def dead_letter(message: ServiceBusReceivedMessage, token: object, *, is_task: b
         description=description,
         # What the broker gave up on, it has counted in full; what was put aside is being handled once more.
         delivery_count=read.delivery_count - 1 if reason == _EXHAUSTED else read.delivery_count,
-        enqueued_at=_enqueued_at(message),
+        enqueued_at=_Facts(message).enqueued_at,
         token=token,
         body=_raw(message),
     )

@@ -48,6 +48,10 @@ def client_arguments(target: ServiceBusTarget) -> dict[str, Any]:
     arguments: dict[str, Any] = {"ssl_context": tls_context(target.ca_bundle)}
     if uses_websockets(target):
         arguments["transport_type"] = TransportType.AmqpOverWebsocket
+    if target.address is not None:
+        # Left to itself, the SDK takes any other address for one of websockets.
+        arguments["custom_endpoint_address"] = target.address
+        arguments.setdefault("transport_type", TransportType.Amqp)
     if target.proxy is not None:
         arguments["http_proxy"] = _http_proxy(target.proxy)
     return arguments

@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _ROUND_PARCELS_MAX = 2_000
 """Messages taken into one round of sending; several batches of the size the broker takes."""
+_BATCH_FILL = 0.94
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
 
 
@@ -198,26 +199,31 @@ class SendLink:
         raise AssertionError("a retry that ends without a result")
 
     async def _send_batch(self, parcels: Sequence[Parcel]) -> int:
-        """Send as many of the first messages as one batch takes; return how many."""
+        """Send as many of the first messages as one batch takes; return how many.
+
+        The SDK counts a batch a little smaller than it becomes on the wire, so batches are not filled to the brim.
+        """
         sender = await self._opened()
-        counters = self._wire.counters
+        batch = await sender.create_message_batch()
+        room = int(batch.max_size_in_bytes * _BATCH_FILL)
         count = 0
-        if len(parcels) == 1:
-            await sender.send_messages(parcels[0].message())
-            count = 1
-        else:
-            batch = await sender.create_message_batch()
-            for parcel in parcels:
-                try:
-                    batch.add_message(parcel.message())
-                except (ValueError, MessageSizeExceededError):
-                    break
-                count += 1
-            if count:
-                await sender.send_messages(batch)
-            else:  # too large for a batch, perhaps not for a message of its own
-                await sender.send_messages(parcels[0].message())
-                count = 1
+        for parcel in parcels:
+            if count and batch.size_in_bytes + parcel.size > room:
+                break
+            try:
+                batch.add_message(parcel.message())
+            except (ValueError, MessageSizeExceededError):
+                break
+            count += 1
+        try:
+            # What is too large for a batch may not be for a message of its own.
+            await sender.send_messages(batch if count > 1 else parcels[0].message())
+        except MessageSizeExceededError:
+            if count > 1:
+                return await self._send_batch(parcels[: count // 2])
+            raise
+        count = max(count, 1)
+        counters = self._wire.counters
         counters.sends += 1
         counters.messages_sent += count
         counters.events_sent += sum(parcel.events for parcel in parcels[:count])

@@ -34,11 +34,11 @@ from durabletask_azure.ports import Delivery
 
 __all__ = ["SessionLink", "Settlement", "Token"]
 
-_SLICE_MAX: Final = 16
-"""Messages settled between two looks at what has arrived."""
+_AT_ONCE_MAX: Final = 32
+"""Messages settled at once, between two looks at what has arrived."""
 _BUSY_S: Final = 1.0
 """For so long after the last message a link is read in short turns, so that what is to be completed waits less."""
-_IDLE_WAIT_S: Final = 0.1
+_IDLE_WAIT_S: Final = 0.25
 _LOCK_S_MIN: Final = 5.0
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
 
@@ -57,12 +57,13 @@ class Token:
 class Settlement:
     """Messages to complete, or one to put aside with a reason; answered when all of it is done."""
 
-    __slots__ = ("description", "left", "reason", "reply")
+    __slots__ = ("description", "open", "reason", "reply", "tokens")
 
     def __init__(
         self, tokens: Sequence[Token], reply: Reply[None], reason: str | None = None, description: str = ""
     ) -> None:
-        self.left = deque(tokens)
+        self.tokens = tokens
+        self.open = len(tokens)
         self.reply = reply
         self.reason = reason
         self.description = description
@@ -88,7 +89,9 @@ class SessionLink:
         self._lost = lost
         self._entity = wire.entity(wire.names.orchestrations)
         self.name = partition_name(partition)
-        self._settlements: deque[Settlement] = deque()
+        self._settlements: dict[Settlement, None] = {}
+        self._to_settle: deque[tuple[Settlement, Token]] = deque()
+        self._settle_from = 0.0
         self._out: dict[Token, None] = {}
         self._posted = 0
         self.taken = 0
@@ -112,7 +115,11 @@ class SessionLink:
         if self._is_over:
             settlement.reply.fail(self._gone("closed"))
             return
-        self._settlements.append(settlement)
+        if not settlement.open:
+            settlement.reply.set(None)
+            return
+        self._settlements[settlement] = None
+        self._to_settle.extend((settlement, token) for token in settlement.tokens)
         self._woken.set()
 
     def resume(self) -> None:
@@ -206,7 +213,7 @@ class SessionLink:
         """Wait until there is room, or something else to do."""
         self.is_paused = True
         self._woken.clear()
-        if self._posted - self.taken >= self._ahead_max and not self._settlements and self._closing is None:
+        if self._posted - self.taken >= self._ahead_max and not self._to_settle and self._closing is None:
             try:
                 async with asyncio.timeout(max(self._renew_at - time.monotonic(), 0.01)):
                     await self._woken.wait()
@@ -215,50 +222,54 @@ class SessionLink:
         self.is_paused = False
 
     async def _settle_some(self) -> None:
-        done = 0
-        while self._settlements and done < _SLICE_MAX:
-            settlement = self._settlements[0]
-            while settlement.left and done < _SLICE_MAX:
-                await self._settle_one(settlement.left[0], settlement)
-                settlement.left.popleft()
-                done += 1
-            if not settlement.left:
-                self._settlements.popleft()
-                settlement.reply.set(None)
-        if done:
-            self._busy_until = time.monotonic() + _BUSY_S
+        """Settle some messages at once: each waits for its own answer, and together they wait for one round trip.
 
-    async def _settle_one(self, token: Token, settlement: Settlement) -> None:
+        Nothing else uses the link meanwhile. Frames that arrive are taken off the socket one at a time and in order, by
+        whichever of them waits, so messages that come in between keep their order.
+        """
+        if not self._to_settle or time.monotonic() < self._settle_from:
+            return
+        batch = [self._to_settle.popleft() for _ in range(min(_AT_ONCE_MAX, len(self._to_settle)))]
+        async with asyncio.timeout(self._wire.settings.link_timeout_s):
+            outcomes = await asyncio.gather(
+                *(self._settle_one(*one) for one in batch), return_exceptions=True
+            )
+        again: list[tuple[Settlement, Token]] = []
+        for one, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                self._settled(one[0])
+            elif isinstance(outcome, ServiceBusServerBusyError):
+                again.append(one)
+            else:
+                raise outcome
+        if again:
+            self._to_settle.extendleft(reversed(again))
+            self._settle_from = time.monotonic() + THROTTLED_S
+        self._busy_until = time.monotonic() + _BUSY_S
+
+    def _settled(self, settlement: Settlement) -> None:
+        settlement.open -= 1
+        if not settlement.open:
+            del self._settlements[settlement]
+            settlement.reply.set(None)
+
+    async def _settle_one(self, settlement: Settlement, token: Token) -> None:
         if token.is_settled or token.link is not self:
             return
         counters = self._wire.counters
-        while True:
-            try:
-                async with asyncio.timeout(self._wire.settings.link_timeout_s):
-                    if settlement.reason is None:
-                        await self._receiver.complete_message(token.message)
-                    else:
-                        await self._receiver.dead_letter_message(
-                            token.message, settlement.reason, settlement.description
-                        )
-                break
-            except ServiceBusServerBusyError:
-                await self._rest(THROTTLED_S)
-            except MessageAlreadySettled:
-                break
+        try:
+            if settlement.reason is None:
+                await self._receiver.complete_message(token.message)
+                counters.completed += 1
+            else:
+                await self._receiver.dead_letter_message(
+                    token.message, settlement.reason, settlement.description
+                )
+                counters.dead_lettered += 1
+        except MessageAlreadySettled:
+            pass
         token.is_settled = True
         self._out.pop(token, None)
-        if settlement.reason is None:
-            counters.completed += 1
-        else:
-            counters.dead_lettered += 1
-
-    async def _rest(self, delay_s: float) -> None:
-        """Wait, with the lock renewed."""
-        await asyncio.sleep(delay_s)
-        if self._closing is not None:
-            raise self._gone("closed while Service Bus was throttling")
-        await self._renew_if_due()
 
     async def _renew_if_due(self) -> None:
         now = time.monotonic()
@@ -290,12 +301,13 @@ class SessionLink:
             del received[-self._untaken :]
         try:
             async with asyncio.timeout(self._wire.settings.link_close_s / 2):
-                while self._settlements:
+                while self._to_settle:
                     await self._settle_some()
-                for token in received:
-                    if not token.is_settled:
-                        await self._receiver.abandon_message(token.message)
-                        self._wire.counters.abandoned += 1
+                left = [token for token in received if not token.is_settled]
+                for begin in range(0, len(left), _AT_ONCE_MAX):
+                    batch = left[begin : begin + _AT_ONCE_MAX]
+                    await asyncio.gather(*(self._receiver.abandon_message(token.message) for token in batch))
+                    self._wire.counters.abandoned += len(batch)
         except Exception as error:
             _log.debug("%s: not everything was given back one by one: %r", self.name, error)
 

@@ -37,10 +37,12 @@ from durabletask_azure.ports import ActivityDelivery
 
 __all__ = ["HeldTask", "Settling", "TaskLink", "TaskSettlement"]
 
-_SLICE_MAX: Final = 16
-"""Tasks settled or renewed between two looks at what has arrived."""
+_AT_ONCE_MAX: Final = 32
+"""Tasks settled at once, between two looks at what has arrived."""
+_RENEWED_MAX: Final = 16
+"""Locks renewed between two looks at what has arrived."""
 _BUSY_S: Final = 1.0
-_IDLE_WAIT_S: Final = 0.1
+_IDLE_WAIT_S: Final = 0.25
 _LOCK_S_MIN: Final = 5.0
 _REOPEN_S_MIN: Final = 0.2
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
@@ -57,10 +59,13 @@ class Settling(Enum):
 class HeldTask:
     """A task that this worker holds. ``is_ending`` once its end was asked for; ``is_lost`` when its lock is gone."""
 
-    __slots__ = ("is_ending", "is_lost", "link", "locked_until", "message", "renew_at")
+    __slots__ = ("is_ending", "is_lost", "link", "locked_until", "message", "receiver", "renew_at")
 
-    def __init__(self, message: ServiceBusReceivedMessage, link: TaskLink, lock_s: float) -> None:
+    def __init__(
+        self, message: ServiceBusReceivedMessage, receiver: ServiceBusReceiver, link: TaskLink, lock_s: float
+    ) -> None:
         self.message = message
+        self.receiver = receiver
         self.link = link
         self.is_ending = False
         self.is_lost = False
@@ -77,7 +82,7 @@ class HeldTask:
 class TaskSettlement:
     """Tasks to be settled in one way; ``reply`` is answered when all are."""
 
-    __slots__ = ("description", "kind", "left", "reason", "reply")
+    __slots__ = ("description", "kind", "open", "reason", "reply", "tasks")
 
     def __init__(
         self,
@@ -88,7 +93,8 @@ class TaskSettlement:
         description: str = "",
     ) -> None:
         self.kind = kind
-        self.left = deque(tasks)
+        self.tasks = tasks
+        self.open = len(tasks)
         self.reply = reply
         self.reason = reason
         self.description = description
@@ -117,7 +123,8 @@ class TaskLink:
         """Whether the open link has asked the broker for tasks."""
         self._wanted = 0
         self._wanted_at = time.monotonic()
-        self._settlements: deque[TaskSettlement] = deque()
+        self._to_settle: deque[tuple[TaskSettlement, HeldTask]] = deque()
+        self._settle_from = 0.0
         self._held: dict[HeldTask, None] = {}
         self._busy_until = 0.0
         self._quiet_until = 0.0
@@ -140,12 +147,12 @@ class TaskLink:
 
     def settle(self, settlement: TaskSettlement) -> None:
         """Settle tasks."""
-        self.backlog += len(settlement.left)
+        self.backlog += settlement.open
+        self._to_settle.extend((settlement, held) for held in settlement.tasks)
         if self._is_closing:
-            self._drop(settlement)
-            return
-        self._settlements.append(settlement)
-        self._wake()
+            self._drop_all()
+        else:
+            self._wake()
 
     async def close(self) -> None:
         """Settle what is still to be settled, as far as that is possible in short time, and close the link."""
@@ -156,14 +163,15 @@ class TaskLink:
             if not done:
                 self._task.cancel()
                 await asyncio.wait((self._task,))
-        while self._settlements:
-            self._drop(self._settlements.popleft())
+        self._drop_all()
         await self._shut()
 
-    def _drop(self, settlement: TaskSettlement) -> None:
-        self.backlog -= len(settlement.left)
-        if settlement.reply is not None:
-            settlement.reply.fail(HubUnavailableError("the hub's queues are closed"))
+    def _drop_all(self) -> None:
+        for settlement in {settlement: None for settlement, _ in self._to_settle}:
+            if settlement.reply is not None:
+                settlement.reply.fail(HubUnavailableError("the hub's queues are closed"))
+        self._to_settle.clear()
+        self.backlog = 0
 
     def _wake(self) -> None:
         self._woken.set()
@@ -173,7 +181,7 @@ class TaskLink:
     # ------------------------------------------------------------ the actor
 
     async def _run(self) -> None:
-        while not (self._is_closing and not self._settlements):
+        while not self._is_closing or (self._to_settle and time.monotonic() >= self._settle_from):
             try:
                 await self._turn()
             except asyncio.CancelledError:
@@ -195,7 +203,7 @@ class TaskLink:
             return
         if self._wanted > 0:
             await self._receive()
-        elif not self._settlements:
+        elif not self._to_settle or time.monotonic() < self._settle_from:
             await self._idle()
 
     async def _receive(self) -> None:
@@ -222,7 +230,7 @@ class TaskLink:
     async def _take(self, receiver: ServiceBusReceiver, wait_s: float) -> bool:
         messages = await receiver.receive_messages(1, wait_s)
         for message in messages:
-            held = HeldTask(message, self, self._left_s(message))
+            held = HeldTask(message, receiver, self, self._left_s(message))
             self._held[held] = None
             self._wanted = max(0, self._wanted - 1)
             self._wire.counters.messages_received += 1
@@ -240,8 +248,10 @@ class TaskLink:
         """Wait for something to do; a link that nobody has asked for a while is closed, what it prefetched returned."""
         now = time.monotonic()
         pause_s = self._lock_s
+        if self._to_settle:
+            pause_s = max(0.0, self._settle_from - now)
         if self._held:
-            pause_s = max(0.0, min(held.renew_at for held in self._held) - now)
+            pause_s = min(pause_s, max(0.0, min(held.renew_at for held in self._held) - now))
         if self._asks:
             unused_s = self._wanted_at + self._lock_s / 3 - now
             if unused_s <= 0:
@@ -249,7 +259,7 @@ class TaskLink:
                 return
             pause_s = min(pause_s, unused_s)
         self._woken.clear()
-        if self._wanted > 0 or self._settlements or self._is_closing:
+        if self._wanted > 0 or self._is_closing or (self._to_settle and now >= self._settle_from):
             return
         try:
             async with asyncio.timeout(pause_s):
@@ -277,55 +287,88 @@ class TaskLink:
     # ------------------------------------------------------------ settling and renewing
 
     async def _settle_some(self) -> None:
-        done = 0
-        while self._settlements and done < _SLICE_MAX:
-            settlement = self._settlements[0]
-            if settlement.kind is Settling.ABANDON and self._asks and self._wanted == 0:
-                await self._shut()  # or the task would come back here
-            while settlement.left and done < _SLICE_MAX:
-                await self._settle_one(settlement.left[0], settlement)
-                self._held.pop(settlement.left.popleft(), None)
-                self.backlog -= 1
-                done += 1
-            if not settlement.left:
-                self._settlements.popleft()
-                if settlement.reply is not None:
-                    settlement.reply.set(None)
-        if done:
-            self._busy_until = time.monotonic() + _BUSY_S
+        """Settle some tasks at once, as :meth:`SessionLink._settle_some` does; one by one if they came by another link.
 
-    async def _settle_one(self, held: HeldTask, settlement: TaskSettlement) -> None:
-        counters = self._wire.counters
-        while not held.is_lost and time.monotonic() < held.locked_until:
-            receiver = await self._opened()
-            try:
-                async with asyncio.timeout(self._wire.settings.link_timeout_s):
-                    match settlement.kind:
-                        case Settling.COMPLETE:
-                            await receiver.complete_message(held.message)
-                            counters.completed += 1
-                        case Settling.ABANDON:
-                            await receiver.abandon_message(held.message)
-                            counters.abandoned += 1
-                        case Settling.DEAD_LETTER:
-                            await receiver.dead_letter_message(
-                                held.message, settlement.reason, settlement.description
-                            )
-                            counters.dead_lettered += 1
-                return
-            except MessageAlreadySettled:
-                return
-            except (MessageLockLostError, MessageNotFoundError):
+        What fails for another reason than its own lock is tried again over a new link, as long as the lock lasts.
+        """
+        if not self._to_settle or time.monotonic() < self._settle_from:
+            return
+        if self._to_settle[0][0].kind is Settling.ABANDON and self._asks and self._wanted == 0:
+            await self._shut()  # or the task would come back here
+        receiver = await self._opened()
+        batch = [self._to_settle.popleft()]
+        if batch[0][1].receiver is receiver:
+            while self._to_settle and len(batch) < _AT_ONCE_MAX and self._goes_with(batch[0], receiver):
+                batch.append(self._to_settle.popleft())
+        try:
+            async with asyncio.timeout(self._wire.settings.link_timeout_s):
+                outcomes = await asyncio.gather(
+                    *(self._settle_one(receiver, *one) for one in batch), return_exceptions=True
+                )
+        except TimeoutError as error:
+            outcomes = [error] * len(batch)
+        except BaseException:
+            self._to_settle.extendleft(reversed(batch))
+            raise
+        await self._judge(batch, outcomes)
+        self._busy_until = time.monotonic() + _BUSY_S
+
+    def _goes_with(self, first: tuple[TaskSettlement, HeldTask], receiver: ServiceBusReceiver) -> bool:
+        settlement, held = self._to_settle[0]
+        return held.receiver is receiver and settlement.kind is first[0].kind
+
+    async def _judge(
+        self, batch: Sequence[tuple[TaskSettlement, HeldTask]], outcomes: Sequence[BaseException | None]
+    ) -> None:
+        """Note what is settled, and queue again what is not and still can be."""
+        again: list[tuple[TaskSettlement, HeldTask]] = []
+        failure: BaseException | None = None
+        for one, outcome in zip(batch, outcomes, strict=True):
+            settlement, held = one
+            if outcome is not None and not held.is_lost:
+                if not isinstance(outcome, ServiceBusServerBusyError):
+                    failure = outcome
+                if time.monotonic() < held.locked_until:
+                    again.append(one)
+                    continue
                 held.is_lost = True
-            except ServiceBusServerBusyError:
-                await self._rest(THROTTLED_S)
-            except Exception as error:
-                self._tell(error, f"settling a task ({settlement.kind.value})")
-                await self._shut()
-            if self._is_closing:
-                break
-        held.is_lost = True
-        _log.info("the lock of an activity task was lost before it was settled; it may run again")
+            if held.is_lost:
+                _log.info("the lock of an activity task was lost before it was settled; it may run again")
+            self._held.pop(held, None)
+            self.backlog -= 1
+            settlement.open -= 1
+            if not settlement.open and settlement.reply is not None:
+                settlement.reply.set(None)
+        if again:
+            self._to_settle.extendleft(reversed(again))
+            if failure is None:
+                self._settle_from = time.monotonic() + THROTTLED_S
+        if failure is not None:
+            raise failure
+
+    async def _settle_one(
+        self, receiver: ServiceBusReceiver, settlement: TaskSettlement, held: HeldTask
+    ) -> None:
+        if held.is_lost:
+            return
+        counters = self._wire.counters
+        try:
+            match settlement.kind:
+                case Settling.COMPLETE:
+                    await receiver.complete_message(held.message)
+                    counters.completed += 1
+                case Settling.ABANDON:
+                    await receiver.abandon_message(held.message)
+                    counters.abandoned += 1
+                case Settling.DEAD_LETTER:
+                    await receiver.dead_letter_message(
+                        held.message, settlement.reason, settlement.description
+                    )
+                    counters.dead_lettered += 1
+        except MessageAlreadySettled:
+            pass
+        except (MessageLockLostError, MessageNotFoundError):
+            held.is_lost = True
 
     async def _renew_some(self) -> None:
         """Renew the locks whose turn it is, a few at a time; none while the engine's loop does not move."""
@@ -338,7 +381,7 @@ class TaskLink:
             self._held.clear()
             _log.error("the activity loop made no progress for long: its tasks are given up")
             return
-        due = [held for held in self._held if held.renew_at <= now][:_SLICE_MAX]
+        due = [held for held in self._held if held.renew_at <= now][:_RENEWED_MAX]
         for held in due:
             await self._renew_one(held)
 

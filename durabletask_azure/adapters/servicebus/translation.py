@@ -22,6 +22,7 @@ from azure.servicebus.exceptions import (
 
 from durabletask_azure.errors import (
     DurableTaskError,
+    HubAccessError,
     HubUnavailableError,
     PayloadTooLargeError,
     QueueFullError,
@@ -29,11 +30,13 @@ from durabletask_azure.errors import (
     ThrottledError,
 )
 
-__all__ = ["THROTTLED_S", "Entity", "translate", "translated"]
+__all__ = ["THROTTLED_S", "Entity", "is_missing", "translate", "translated"]
 
 THROTTLED_S: Final = 2.0
 """How long Service Bus asks to wait when it throttles (error 50009)."""
 _TEXT_MAX: Final = 400
+_NOT_FOUND: Final = 404
+_REFUSED: Final = (401, 403)
 _SECRETS: Final = re.compile(
     r"(?i)(sharedaccesskey|sharedaccesssignature|sig|password|token)\s*[=:]\s*[^\s;&,]+"
 )
@@ -73,15 +76,14 @@ def translate(error: BaseException, what: str, entity: Entity) -> TaskHubError:
                 f"{begin}: a message is larger than the namespace takes (256 KB on Standard); lower"
                 f" Settings.payload_inline_bytes_max: {_said(error)}"
             )
-        case ServiceBusAuthenticationError() | ServiceBusAuthorizationError() | ClientAuthenticationError():
+        case _ if is_missing(error):
             return HubUnavailableError(
-                f"{begin}: not allowed. Check the connection string's key, or that the identity has the roles Azure"
-                f" Service Bus Data Sender and Data Receiver: {_said(error)}"
+                f"{begin}: there is no such queue. Check the namespace and the hub's name, or create the hub"
             )
-        case MessagingEntityNotFoundError():
-            return HubUnavailableError(
-                f"{begin}: there is no such queue. Check the namespace and the hub's name, or create the hub:"
-                f" {_said(error)}"
+        case _ if _is_refused(error):
+            return HubAccessError(
+                f"{begin}: not allowed. Check that service_bus has the right key, or that the identity has the roles"
+                f" Azure Service Bus Data Sender and Data Receiver: {_said(error)}"
             )
         case MessagingEntityDisabledError():
             return HubUnavailableError(f"{begin}: the queue is disabled: {_said(error)}")
@@ -89,6 +91,21 @@ def translate(error: BaseException, what: str, entity: Entity) -> TaskHubError:
             return HubUnavailableError(f"{begin}: no answer in time. Check that the namespace can be reached")
         case _:
             return HubUnavailableError(f"{begin}: {_said(error)}")
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether an error of the SDK says that there is no such queue; it may say so when a token is put."""
+    return isinstance(error, MessagingEntityNotFoundError) or _status(error) == _NOT_FOUND
+
+
+def _is_refused(error: BaseException) -> bool:
+    refusals = (ServiceBusAuthenticationError, ServiceBusAuthorizationError, ClientAuthenticationError)
+    return isinstance(error, refusals) or _status(error) in _REFUSED
+
+
+def _status(error: BaseException) -> object:
+    """Return the status of a token that was refused; with an address of one's own, the SDK has no other sign."""
+    return getattr(getattr(error, "inner_exception", None), "status_code", None)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any, cast
 import msgspec
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
-from durabletask_azure.errors import HubUnavailableError, TaskHubError, ThrottledError
+from durabletask_azure.errors import HubAccessError, HubUnavailableError, TaskHubError, ThrottledError
 from durabletask_azure.targets import StorageTarget
 
 __all__ = ["error_code", "translated"]
@@ -57,9 +57,9 @@ def _made(error: AzureError, doing: str, target: StorageTarget) -> TaskHubError:
     status = error.status_code if isinstance(error, HttpResponseError) else None
     code = error_code(error)
     if status in _REFUSED or isinstance(error, ClientAuthenticationError):
-        return HubUnavailableError(
-            f"{where}: the account refused the credentials ({code}): check the account key, the shared access"
-            " signature, or that the identity has the roles Storage Table Data Contributor and Storage Blob Data"
+        return HubAccessError(
+            f"{where}: the account refused the credentials ({code}): check in storage the account key or the shared"
+            " access signature, or that the identity has the roles Storage Table Data Contributor and Storage Blob Data"
             " Contributor, and the account's firewall"
         )
     if status in _BUSY:

@@ -19,7 +19,7 @@ from azure.data.tables import EdmType
 from durabletask_azure.adapters.tables.entities import Entity
 from durabletask_azure.adapters.tables.writing import Step
 
-__all__ = ["Answer", "decode_answers", "encode_batch"]
+__all__ = ["Answer", "decode_answers", "encode_batch", "encode_entity"]
 
 _encode = msgspec.json.Encoder().encode
 _STATUS = re.compile(rb"^HTTP/1\.[01] (\d{3})[^\r\n]*\r?\n", re.MULTILINE)
@@ -78,7 +78,7 @@ def _operation(table_url: str, step: Step) -> tuple[str, bytes]:
     """Return the request line and headers of an operation, and its body."""
     entity = step.entity
     if step.kind == "create":
-        body = _encode(_with_types(entity))
+        body = encode_entity(entity)
         head = (
             f"POST {table_url} HTTP/1.1\r\n{_JSON}Content-Length: {len(body)}\r\n"
             f"{_COMMON}Prefer: return-no-content\r\n{_MINIMAL}"
@@ -91,12 +91,17 @@ def _operation(table_url: str, step: Step) -> tuple[str, bytes]:
             head = f"DELETE {address} HTTP/1.1\r\n{_COMMON}{_MINIMAL}If-Match: {step.if_match or '*'}\r\n"
             return head, b""
         case "update" | "upsert":
-            body = _encode(_with_types(entity))
+            body = encode_entity(entity)
             guard = "" if step.if_match is None else f"If-Match: {step.if_match}\r\n"
             head = f"PUT {address} HTTP/1.1\r\n{_JSON}Content-Length: {len(body)}\r\n{_COMMON}{_PLAIN}{guard}"
             return head, body
         case _:
             assert_never(step.kind)
+
+
+def encode_entity(entity: Entity) -> bytes:
+    """Return a row as it is sent."""
+    return _encode(_with_types(entity))
 
 
 def _with_types(entity: Entity) -> dict[str, Any]:

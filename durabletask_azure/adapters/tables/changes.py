@@ -233,7 +233,9 @@ class LockRowSignal:
         return len(chosen) + len(woken)
 
     async def _look(self, partition: int) -> None:
-        place = self._partitions[partition]
+        place = self._partitions.get(partition)
+        if place is None:  # nobody waits any more
+            return
         self._table.counters.looks += 1
         row = await self._table.read(partition_name(partition), LOCK, ("ended", "changed"))
         etag = "" if row is None else row.etag

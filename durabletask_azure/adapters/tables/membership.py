@@ -22,6 +22,8 @@ __all__ = ["TableMembership"]
 
 _SILENT_HEARTBEATS = 4
 _DEAD_HEARTBEATS = 24
+_LATE = 1.25
+"""By how much a look at the workers is late before who waits for a change takes one."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(WorkerRow).decode
 
@@ -76,20 +78,19 @@ class TableMembership:
         if self._looked_at is None and timeout_s > self._settings.balance_s:
             await self.workers()  # whoever is there now may have come since the caller looked
         while self._changes == seen:
-            left_s = deadline - monotonic()
-            if left_s <= 0:
+            now = monotonic()
+            if now >= deadline:
                 return
-            pause_s = min(left_s, self._settings.balance_s)
+            # A worker that balances looks by itself; who does not, looks here.
+            due = (self._looked_at or now) + self._settings.balance_s * _LATE
+            if now >= due:
+                await self.workers()
+                continue
             try:
-                async with asyncio.timeout(pause_s), self._changed:
+                async with asyncio.timeout(min(due, deadline) - now), self._changed:
                     await self._changed.wait_for(lambda: self._changes != seen)
             except TimeoutError:
-                if left_s > pause_s and self._is_stale():
-                    await self.workers()
-
-    def _is_stale(self) -> bool:
-        """Whether nobody in this process has looked for a while."""
-        return self._looked_at is None or monotonic() - self._looked_at >= self._settings.balance_s
+                pass
 
     async def _note(self, alive: dict[str, WorkerRow]) -> None:
         """Wake who waits if somebody came, left, stops, or let go of a partition."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from time import monotonic
 
 from durabletask_azure.adapters.tables.changes import Room
+from durabletask_azure.adapters.tables.direct import TransactionRefusedError
 from durabletask_azure.adapters.tables.entities import (
     Row,
     bytes_of,
@@ -36,7 +37,6 @@ from durabletask_azure.adapters.tables.keys import (
 from durabletask_azure.adapters.tables.queries import Filter, fits, instance_filter, read_token, write_token
 from durabletask_azure.adapters.tables.rings import CHANGED_MAX, ENDED_MAX, Ring, short_name
 from durabletask_azure.adapters.tables.table import Table
-from durabletask_azure.adapters.tables.transactions import TransactionRefusedError
 from durabletask_azure.adapters.tables.writing import (
     BYTES_MAX,
     ROWS_MAX,

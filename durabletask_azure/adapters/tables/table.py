@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from azure.core import MatchConditions
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceModifiedError
 from azure.data.tables import TableErrorCode, UpdateMode
 from azure.data.tables.aio import TableClient
 
 from durabletask_azure.adapters.storage import client_options, credential_of, error_code, translated
 from durabletask_azure.adapters.tables.counters import TableCounters
+from durabletask_azure.adapters.tables.direct import DirectRequests
 from durabletask_azure.adapters.tables.entities import FIRST_PARTS, Entity, Row
 from durabletask_azure.adapters.tables.keys import HUB
-from durabletask_azure.adapters.tables.transactions import Transactions
 from durabletask_azure.adapters.tables.writing import Step
 from durabletask_azure.errors import HubUnavailableError, TaskHubError
 from durabletask_azure.settings import Settings
@@ -32,7 +27,6 @@ __all__ = ["Table", "Token", "is_about_the_table"]
 
 Token = Mapping[str, str | None]
 
-_QUIET = "return-no-content"
 _ROWS_PER_PAGE_MAX = 1_000
 
 
@@ -42,7 +36,7 @@ class Table:
     def __init__(self, target: StorageTarget, name: str, settings: Settings) -> None:
         self._target = target
         self._settings = settings
-        self._opened: tuple[TableClient, Transactions] | None = None
+        self._opened: tuple[TableClient, DirectRequests] | None = None
         self.name = name
         self.counters = TableCounters()
 
@@ -56,12 +50,16 @@ class Table:
         """The SDK's client."""
         return self._connected()[0]
 
-    def _connected(self) -> tuple[TableClient, Transactions]:
+    @property
+    def _direct(self) -> DirectRequests:
+        return self._connected()[1]
+
+    def _connected(self) -> tuple[TableClient, DirectRequests]:
         if self._opened is None:
             url, credential = self._target.table_url, credential_of(self._target)
             options = client_options(self._target, self._settings)
             client = TableClient(url, self.name, credential=credential, **options)
-            self._opened = client, Transactions(url, self.name, credential, options)
+            self._opened = client, DirectRequests(url, self.name, credential, options)
         return self._opened
 
     async def close(self) -> None:
@@ -74,23 +72,24 @@ class Table:
         """Return what to raise for an error that says nothing about a row."""
         return translated(error, f"{doing} table {self.name!r}", self._target)
 
-    async def read(
-        self, partition: str, key: str, select: Sequence[str] | None = None, **options: Any
-    ) -> Row | None:
-        """Return a row, or some properties of it; ``None`` if there is none."""
-        self.counters.point_reads += 1
+    @contextmanager
+    def _translating(self, doing: str) -> Generator[None]:
         try:
-            return _row(
-                await self.client.get_entity(
-                    partition, key, select=None if select is None else list(select), **options
-                )
-            )
-        except ResourceNotFoundError as error:
-            if is_about_the_table(error):
-                raise self.failure(error, "reading") from error
-            return None
+            yield
         except AzureError as error:
-            raise self.failure(error, "reading") from error
+            raise self.failure(error, doing) from error
+        except ValueError as error:
+            raise HubUnavailableError(
+                f"{doing} table {self.name!r}: the answer cannot be read: {error}"
+            ) from error
+
+    # ------------------------------------------------------------------ reading
+
+    async def read(self, partition: str, key: str, select: Sequence[str] | None = None) -> Row | None:
+        """Return a row, or some properties of it; ``None`` if there is none. It says no time of writing."""
+        self.counters.point_reads += 1
+        with self._translating("reading"):
+            return await self._direct.read(partition, key, select)
 
     async def read_values(self, partition: str, key: str) -> Row | None:
         """Return a row without the properties it is queried by, ``None`` if there is none."""
@@ -98,6 +97,12 @@ class Table:
         if row is not None and row.values.get("more"):
             return await self.read(partition, key)
         return row
+
+    async def server_time(self) -> datetime:
+        """Return the service's time, in whole seconds."""
+        self.counters.point_reads += 1
+        with self._translating("reading"):
+            return await self._direct.server_time(HUB, HUB)
 
     async def page(
         self,
@@ -120,10 +125,8 @@ class Table:
             results_per_page=min(size, _ROWS_PER_PAGE_MAX),
         )
         pages: Any = found.by_page(continuation_token=token)
-        try:
+        with self._translating("querying"):
             rows = [_row(entity) async for entity in await anext(pages)]
-        except AzureError as error:
-            raise self.failure(error, "querying") from error
         self.counters.query_rows += len(rows)
         return rows, pages.continuation_token or None
 
@@ -141,53 +144,35 @@ class Table:
 
     async def rows_and_time(self, where: str, values: Mapping[str, Any]) -> tuple[list[Row], datetime]:
         """Return all rows of a small query, and the service's time, in whole seconds."""
+        self.counters.queries += 1
         dates: list[str] = []
         found = self.client.query_entities(
             where, parameters=dict(values), raw_response_hook=_noting_date(dates)
         )
-        self.counters.queries += 1
-        try:
+        with self._translating("querying"):
             rows = [_row(entity) async for entity in found]
-        except AzureError as error:
-            raise self.failure(error, "querying") from error
         self.counters.query_rows += len(rows)
         return rows, parsedate_to_datetime(dates[-1])
+
+    # ------------------------------------------------------------------ writing
 
     async def insert(self, entity: Entity) -> str | None:
         """Insert a row and return its ETag; ``None`` if there is one of that key."""
         self.counters.inserts += 1
-        try:
-            written = await self.client.create_entity(entity, response_preference=_QUIET)
-        except ResourceExistsError as error:
-            if is_about_the_table(error):
-                raise self.failure(error, "writing to") from error
-            return None
-        except AzureError as error:
-            raise self.failure(error, "writing to") from error
-        return written["etag"]
+        with self._translating("writing to"):
+            return await self._direct.insert(entity)
 
     async def replace(self, entity: Entity, etag: str) -> str | None:
         """Replace a row and return its new ETag; ``None`` if its ETag is another by now, or there is no row."""
         self.counters.replaces += 1
-        try:
-            written = await self.client.update_entity(
-                entity, UpdateMode.REPLACE, etag=etag, match_condition=MatchConditions.IfNotModified
-            )
-        except (ResourceModifiedError, ResourceNotFoundError) as error:
-            if is_about_the_table(error):
-                raise self.failure(error, "writing to") from error
-            return None
-        except AzureError as error:
-            raise self.failure(error, "writing to") from error
-        return written["etag"]
+        with self._translating("writing to"):
+            return await self._direct.replace(entity, etag)
 
     async def put(self, entity: Entity) -> None:
         """Write a row whether there is one of that key or not."""
         self.counters.replaces += 1
-        try:
+        with self._translating("writing to"):
             await self.client.upsert_entity(entity, UpdateMode.REPLACE)
-        except AzureError as error:
-            raise self.failure(error, "writing to") from error
 
     async def delete(self, partition: str, key: str, etag: str | None = None) -> None:
         """Delete a row, with ``etag`` only as long as it is that one; a missing one is no error."""
@@ -195,12 +180,11 @@ class Table:
         guard: dict[str, Any] = {}
         if etag is not None:
             guard = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-        try:
-            await self.client.delete_entity(partition, key, **guard)
-        except ResourceModifiedError:
-            return
-        except AzureError as error:
-            raise self.failure(error, "deleting from") from error
+        with self._translating("deleting from"):
+            try:
+                await self.client.delete_entity(partition, key, **guard)
+            except ResourceModifiedError:
+                return
 
     async def transact(self, steps: Sequence[Step], size: int) -> list[str | None]:
         """Apply steps on one partition, all or none; return the new ETag of each row, ``None`` of a deleted one.
@@ -211,20 +195,8 @@ class Table:
         self.counters.transactions += 1
         self.counters.transaction_rows += len(steps)
         self.counters.transaction_bytes += size
-        try:
-            return await self._connected()[1].submit(steps)
-        except AzureError as error:
-            raise self.failure(error, "committing to") from error
-        except ValueError as error:  # an answer in pieces
-            raise HubUnavailableError(
-                f"committing to table {self.name!r}: the answer cannot be read: {error}"
-            ) from error
-
-    async def server_time(self) -> datetime:
-        """Return the service's time, in whole seconds."""
-        dates: list[str] = []
-        await self.read(HUB, HUB, ("RowKey",), raw_response_hook=_noting_date(dates))
-        return parsedate_to_datetime(dates[-1])
+        with self._translating("committing to"):
+            return await self._direct.submit(steps)
 
 
 def _row(entity: Any) -> Row:

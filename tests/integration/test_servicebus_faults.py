@@ -1,0 +1,394 @@
+"""Both queues over the wire in bad weather: cuts, restarts, throttling, full queues, lost replies, blocked loops."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from azure.servicebus import ServiceBusMessage
+from azure.servicebus.aio import ServiceBusClient
+
+from durabletask_azure.adapters.servicebus import ServiceBusQueues
+from durabletask_azure.emulator.faults import Fault, FaultKind, Operation
+from durabletask_azure.emulator.fixture import RunningEmulator
+from durabletask_azure.emulator.server import ServerSettings
+from durabletask_azure.errors import HubUnavailableError, PartitionLostError, QueueFullError, ThrottledError
+from durabletask_azure.ports import Interruptible, PartitionSession
+from tests.integration.queues_on_emulator import (
+    LOCK_S,
+    WAIT_S,
+    EmulatedHub,
+    accepted,
+    hub,
+    ids,
+    leavings_collected,
+    message,
+    received,
+    running,
+    task,
+    tasks_received,
+)
+from tests.wire.proxy import TcpProxy
+
+__all__ = ["hub", "leavings_collected", "running"]
+
+pytestmark = [
+    pytest.mark.azure,
+    # The SDK leaves sockets of connections that were cut to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+async def until_lost(session: PartitionSession, limit_s: float = WAIT_S) -> PartitionLostError:
+    """Receive until the session says that it is lost."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        try:
+            await session.receive(10, 1.0)
+        except PartitionLostError as lost:
+            return lost
+    raise AssertionError("the session is still there")
+
+
+async def accepted_soon(queues: ServiceBusQueues, partition: int = 0) -> PartitionSession:
+    """Take a partition as soon as it is free and the broker can be reached."""
+    end = time.monotonic() + WAIT_S
+    while time.monotonic() < end:
+        try:
+            session = await queues.orchestrations.accept(partition)
+        except HubUnavailableError:
+            session = None
+        if session is not None:
+            return session
+    raise AssertionError("the partition is still taken")
+
+
+# ---------------------------------------------------------------- blocked and wedged loops
+
+
+async def test_b10_locks_are_renewed_while_the_engines_loop_is_blocked(hub: EmulatedHub) -> None:
+    queues, other = hub.open(), hub.open()
+    session = await accepted(queues)
+    await queues.orchestrations.send([message("m")])
+    await queues.activities.send([task("t")])
+    (delivery,) = await received(session, 1)
+    (held,) = await tasks_received(queues, 1)
+
+    threading.Event().wait(2.2 * LOCK_S)  # as an orchestrator that blocks
+
+    assert await other.orchestrations.accept(0) is None
+    assert list(await queues.activities.renew([held])) == []
+    assert await other.activities.receive(1, 0.5) == []
+    await session.renew()
+    await session.complete([delivery])
+    await queues.activities.finish([(held, None)])
+    assert queues.counters.renewed >= 4
+    await queues.close()
+    assert hub.emulator.counts(hub.names.orchestrations).active == 0
+    assert hub.emulator.counts(hub.names.activities()).active == 0
+
+
+async def test_f37_a_session_without_progress_is_let_go_of(hub: EmulatedHub) -> None:
+    queues, other = hub.open(wedged_s=1.0), hub.open()
+    session = await accepted(queues)
+    await queues.activities.send([task("t")])
+    (held,) = await tasks_received(queues, 1)
+
+    began = time.monotonic()
+    lost = await until_lost(session)
+
+    assert "no progress" in str(lost)
+    assert time.monotonic() - began >= 2 * LOCK_S - 1.5
+    assert await other.orchestrations.accept(0) is not None
+    (again,) = await tasks_received(other, 1)
+    assert again.id == held.id
+    assert list(await queues.activities.renew([held])) == [held]
+    with pytest.raises(PartitionLostError):
+        await session.renew()
+
+
+async def test_progress_keeps_a_session_for_longer(hub: EmulatedHub) -> None:
+    queues = hub.open(wedged_s=1.0)
+    session = await accepted(queues)
+    end = time.monotonic() + 2.5 * LOCK_S
+    while time.monotonic() < end:
+        await session.renew()
+        await session.receive(1, 0.5)
+    await session.close()
+
+
+# ---------------------------------------------------------------- connections
+
+
+async def test_f15_a_cut_connection_ends_the_session_and_another_is_had_at_once(hub: EmulatedHub) -> None:
+    queues = hub.open()
+    session = await accepted(queues)
+    await queues.orchestrations.send([message("a"), message("b", partition=1)])
+    (delivery,) = await received(session, 1)
+
+    hub.emulator.cut_connections()
+
+    lost = await until_lost(session)
+    assert lost.__cause__ is not None
+    with pytest.raises(PartitionLostError):
+        await session.complete([delivery])
+    await session.close()
+    again = await accepted_soon(queues)
+    assert ids(await received(again, 1)) == ["a"]
+    assert queues.counters.sessions_lost == 1
+
+
+async def test_sending_goes_on_after_a_cut_without_an_error(hub: EmulatedHub) -> None:
+    queues = hub.open()
+    await queues.orchestrations.send([message("a")])
+    await queues.activities.send([task("a")])
+
+    hub.emulator.cut_connections()
+
+    await queues.orchestrations.send([message("b")])
+    await queues.activities.send([task("b")])
+    assert ids(await received(await accepted(queues), 2)) == ["a", "b"]
+
+
+async def test_tasks_outlive_the_link_they_came_by(hub: EmulatedHub) -> None:
+    queues, other = hub.open(), hub.open()
+    await queues.activities.send([task(f"t{n}") for n in range(4)])
+    found = await tasks_received(queues, 4)
+
+    hub.emulator.cut_connections()
+
+    threading.Event().wait(1.5 * LOCK_S)
+    assert list(await queues.activities.renew(found)) == []
+    await queues.activities.finish([(found[0], message("r0")), (found[1], None)])
+    await queues.activities.abandon([found[2]])
+    await queues.activities.dead_letter(found[3], "odd", "why")
+    (again,) = await tasks_received(other, 1)
+    assert (again.id, again.delivery_count) == ("t2", 2)
+    await other.activities.finish([(again, None)])
+    await other.close()
+    await queues.close()
+    counts = hub.emulator.counts(hub.names.activities())
+    assert (counts.active, counts.dead_letters) == (0, 1)
+
+
+async def test_a_receive_says_that_the_broker_is_gone_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    settings = ServerSettings(port=0, tls_port=0, admin_port=0, persist=str(tmp_path / "broker.db"))
+    emulator = RunningEmulator(settings).start()
+    hub = EmulatedHub(emulator)
+    try:
+        hub.create()
+        queues = hub.open()
+        session = await accepted(queues)
+        await queues.orchestrations.send([message("a")])
+        await queues.activities.send([task("t")])
+        server = emulator.server
+        ports = {"port": server.port, "admin_port": server.admin_port}
+        emulator.stop()
+
+        await until_lost(session)
+        await session.close()
+        with pytest.raises(HubUnavailableError, match=r"queue 'hub\d+-activities' of emulator"):
+            await queues.activities.receive(1, WAIT_S)
+        with pytest.raises(HubUnavailableError):
+            await queues.orchestrations.send([message("b")])
+        with pytest.raises(HubUnavailableError):
+            await queues.orchestrations.accept(0)
+
+        emulator = hub.emulator = RunningEmulator(replace(settings, **ports)).start()
+        await queues.orchestrations.send([message("c")])
+        assert ids(await received(await accepted_soon(queues), 2)) == ["a", "c"]
+        assert [one.id for one in await tasks_received(queues, 1)] == ["t"]
+    finally:
+        began = time.monotonic()
+        emulator.stop()
+        await hub.close()
+        assert time.monotonic() - began < 5.0, "closing does not wait for a broker that is gone"
+
+
+@contextmanager
+def proxied(hub: EmulatedHub) -> Generator[tuple[TcpProxy, str]]:
+    """A proxy in front of the emulator, and the connection string that leads through it."""
+    port = hub.emulator.server.port
+    with TcpProxy(port) as proxy:
+        yield proxy, hub.emulator.connection_string.replace(f":{port};", f":{proxy.port};")
+
+
+async def test_a_half_open_connection_is_found_out_and_left(hub: EmulatedHub) -> None:
+    with proxied(hub) as (proxy, address):
+        queues = hub.open(connection_string=address, link_timeout_s=1.5)
+        session = await accepted(queues)
+        await queues.orchestrations.send([message("a")])
+        await queues.activities.send([task("t")])
+        (held,) = await tasks_received(queues, 1)
+
+        proxy.swallow()
+
+        with pytest.raises(HubUnavailableError, match="no answer in time"):
+            await queues.orchestrations.send([message("b")])
+        await until_lost(session)
+        await session.close()
+        proxy.heal()
+        proxy.cut()
+        await queues.orchestrations.send([message("c")])
+        again = await accepted_soon(queues)
+        assert set(ids(await received(again, 2))) >= {"a", "c"}
+        await queues.activities.finish([(held, None)])
+        await queues.close()
+    assert hub.emulator.counts(hub.names.activities()).active == 0
+
+
+# ---------------------------------------------------------------- what the broker says
+
+
+async def test_f25_throttling_is_said_with_how_long_to_wait(hub: EmulatedHub) -> None:
+    queues = hub.open()
+    hub.emulator.add_fault(Fault(FaultKind.THROTTLE, Operation.SEND, hub.names.orchestrations))
+    hub.emulator.add_fault(Fault(FaultKind.THROTTLE, Operation.ATTACH, hub.names.orchestrations, skip=1))
+
+    with pytest.raises(ThrottledError) as throttled:
+        await queues.orchestrations.send([message("m")])
+    with pytest.raises(ThrottledError):
+        await queues.orchestrations.accept(0)
+
+    assert throttled.value.retry_after == timedelta(seconds=2)
+    await queues.orchestrations.send([message("m")])
+
+
+async def test_throttled_settlements_and_renewals_lose_nothing(hub: EmulatedHub) -> None:
+    queues = hub.open()
+    session = await accepted(queues)
+    await queues.orchestrations.send([message("m")])
+    await queues.activities.send([task("t")])
+    deliveries = await received(session, 1)
+    (held,) = await tasks_received(queues, 1)
+    for name in (hub.names.orchestrations, hub.names.activities()):
+        hub.emulator.add_fault(Fault(FaultKind.THROTTLE, Operation.MANAGE, name))
+        hub.emulator.add_fault(Fault(FaultKind.THROTTLE, Operation.SETTLE, name))
+
+    threading.Event().wait(LOCK_S)
+    await session.complete(deliveries)
+    await queues.activities.finish([(held, None)])
+
+    await queues.close()
+    assert queues.counters.completed == 2
+    assert queues.counters.sessions_lost == 0
+    assert hub.emulator.counts(hub.names.activities()).active == 0
+
+
+async def test_f26_a_full_queue_is_said_and_takes_messages_again_when_there_is_room(hub: EmulatedHub) -> None:
+    queues = hub.open()
+    full = Fault(
+        FaultKind.REFUSE, Operation.SEND, hub.names.activities(), condition="amqp:resource-limit-exceeded"
+    )
+    hub.emulator.add_fault(full)
+
+    with pytest.raises(QueueFullError, match="the queue is full"):
+        await queues.activities.send([task("t")])
+
+    await queues.activities.send([task("t")])
+    assert len(await tasks_received(queues, 1)) == 1
+
+
+async def test_a_send_whose_reply_is_lost_is_reported_and_may_be_repeated(hub: EmulatedHub) -> None:
+    queues = hub.open(link_timeout_s=1.5)
+    hub.emulator.add_fault(Fault(FaultKind.SWALLOW_REPLY, Operation.SEND, hub.names.orchestrations))
+
+    with pytest.raises(HubUnavailableError, match="no answer in time"):
+        await queues.orchestrations.send([message("a"), message("b")])
+
+    await queues.orchestrations.send([message("a"), message("b")])
+    assert ids(await received(await accepted(queues), 4)) == ["a", "b", "a", "b"]
+
+
+async def test_f13_a_settlement_whose_reply_is_lost_takes_the_other_way(hub: EmulatedHub) -> None:
+    queues = hub.open(link_timeout_s=3.0)
+    session = await accepted(queues)
+    await queues.orchestrations.send([message("m")])
+    deliveries = await received(session, 1)
+    hub.emulator.add_fault(Fault(FaultKind.SWALLOW_REPLY, Operation.SETTLE, hub.names.orchestrations))
+
+    try:
+        await session.complete(deliveries)
+    except PartitionLostError:
+        await session.close()
+
+    assert await (await accepted_soon(queues)).receive(10, 1.0) == []
+
+
+async def test_a_dropped_link_ends_a_session_and_reopens_the_others(hub: EmulatedHub) -> None:
+    queues = hub.open()
+    session = await accepted(queues)
+    await queues.orchestrations.send([message("m")])
+    await queues.activities.send([task("t")])
+    deliveries = await received(session, 1)
+    (held,) = await tasks_received(queues, 1)
+    for operation, name in (
+        (Operation.SETTLE, hub.names.orchestrations),
+        (Operation.SETTLE, hub.names.activities()),
+        (Operation.SEND, hub.names.activities()),
+    ):
+        hub.emulator.add_fault(Fault(FaultKind.DROP_LINK, operation, name))
+
+    try:
+        await session.complete(deliveries)
+    except PartitionLostError:
+        await session.close()
+    await queues.activities.send([task("u")])
+    await queues.activities.finish([(held, None)])
+
+    assert [one.id for one in await tasks_received(queues, 1)] == ["u"]
+    await accepted_soon(queues)
+
+
+async def test_duplicate_detection_swallows_repeats_and_a_pack_is_as_its_messages(
+    running: RunningEmulator,
+) -> None:
+    hub = EmulatedHub(running)
+    hub.create(detects_duplicates=True)
+    try:
+        queues = hub.open()
+        await queues.orchestrations.send([message("a"), message("b")])
+        await queues.orchestrations.send([message("a"), message("b")])
+        await queues.orchestrations.send([message("b"), message("c")])
+        await queues.activities.send([task("t"), task("t")])
+
+        assert ids(await received(await accepted(queues), 4)) == ["a", "b", "b", "c"]
+        assert [one.id for one in await tasks_received(queues, 1)] == ["t"]
+        assert await queues.activities.receive(1, 0.5) == []
+    finally:
+        await hub.close()
+
+
+# ---------------------------------------------------------------- giving back
+
+
+async def test_what_was_prefetched_and_never_received_is_given_back_uncounted(hub: EmulatedHub) -> None:
+    queues, other = hub.open(), hub.open()
+    assert isinstance(queues.activities, Interruptible)
+    async with (
+        ServiceBusClient.from_connection_string(hub.emulator.connection_string) as client,
+        client.get_queue_sender(hub.names.activities()) as sender,
+    ):
+        await sender.send_messages([ServiceBusMessage("{}", message_id=f"{n}") for n in range(30)])
+    session = await accepted(queues)
+    for n in range(10):
+        await queues.orchestrations.send([message(f"{n}")])
+    first = await session.receive(1, WAIT_S)
+    held = await queues.activities.receive(5, WAIT_S)
+
+    queues.activities.interrupt()
+    await queues.activities.abandon(held)
+    await session.close()
+
+    deliveries = await received(await accepted(other), 10)
+    assert {ids([one])[0]: one.delivery_count for one in deliveries} == {
+        f"{n}": 2 if n < len(first) else 1 for n in range(10)
+    }
+    tasks = await tasks_received(other, 30)
+    assert sum(one.delivery_count for one in tasks) <= 30 + 5
