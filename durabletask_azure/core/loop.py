@@ -29,8 +29,11 @@ LoopTask = asyncio.Task[Any]
 _CLOSE_ATTEMPTS_MAX = 100
 
 
-_swap_current_task: Callable[..., Any] | None = getattr(asyncio.tasks, "_swap_current_task", None)
-"""Python 3.11 keeps the current task per loop and needs no swap."""
+def _no_swap(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+    """Python 3.11 keeps the current task per loop and needs no swap."""
+
+
+_swap_current_task: Callable[..., Any] = getattr(asyncio.tasks, "_swap_current_task", _no_swap)
 _get_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 _set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
@@ -106,7 +109,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def enter(self) -> None:
         """Make this the running loop of the thread until ``leave``."""
         outer = self._outer = _get_running_loop()
-        if outer is not None and _swap_current_task is not None:
+        if outer is not None:
             self._outer_task = _swap_current_task(outer, None)
         self._outer_hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, self._finish_generator)
@@ -119,7 +122,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         sys.set_asyncgen_hooks(*self._outer_hooks)
         outer = self._outer
         _set_running_loop(outer)
-        if outer is not None and _swap_current_task is not None:
+        if outer is not None:
             _swap_current_task(outer, self._outer_task)
             self._outer_task = None
         self._outer = self._outer_hooks = None
@@ -145,12 +148,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                 raise RuntimeError(f"the orchestrator did not come to rest within {self._steps_max:,} steps")
             steps_left -= 1
             try:
-                handle._context.run(handle._callback, *handle._args)
-            except KeyboardInterrupt:
-                raise
-            except (
-                BaseException
-            ) as error:  # SystemExit of a task is its result already; of a callback: nobody else's
+                handle._run()
+            except SystemExit as error:  # of a task: it is its result already; of a callback: nobody else's
                 self.callback_error = self.callback_error or error
 
     def close(self) -> None:

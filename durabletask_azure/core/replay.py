@@ -115,7 +115,7 @@ class Execution:
         unfed = 0
         self._loop.enter()
         try:
-            if journal.unmatched and self._completion is None:
+            if self._completion is None:
                 check_all_matched(journal)
             for index, event in enumerate(new):
                 if self._ended or self._completion is not None:
