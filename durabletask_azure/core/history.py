@@ -49,7 +49,6 @@ __all__ = [
     "TimerFiredEvent",
     "decode_events",
     "encode_event",
-    "encode_events",
     "payload_refs",
     "replay_refs",
 ]
@@ -325,11 +324,6 @@ _decoder = msgspec.json.Decoder(HistoryEvent)
 def encode_event(event: HistoryEvent) -> bytes:
     """Return the stored form of one event: a line of JSON, newline included."""
     return _encoder.encode(event) + b"\n"
-
-
-def encode_events(events: Sequence[HistoryEvent]) -> bytes:
-    """Return the stored form of events, oldest first: a line each."""
-    return _encoder.encode_lines(events)
 
 
 def decode_events(lines: bytes) -> list[HistoryEvent]:

@@ -19,7 +19,6 @@ from durabletask_azure.core.history import (
     TaskCompletedEvent,
     decode_events,
     encode_event,
-    encode_events,
     replay_refs,
 )
 from durabletask_azure.core.messages import Message
@@ -30,9 +29,6 @@ from durabletask_azure.core.rows import InstanceRow, PastExecution, PutSegment, 
 from durabletask_azure.core.state import ExecutionState, fold
 
 __all__ = ["Instance", "pending_row"]
-
-_EVENTS_TOGETHER_MAX = 8
-"""Events that are kept as one piece of the tail; segments are cut between pieces."""
 
 
 class Instance:
@@ -142,23 +138,18 @@ class Instance:
         Raises:
             ValueError, TypeError: one cannot be stored; nothing was added.
         """
-        if len(events) <= _EVENTS_TOGETHER_MAX:
-            lines = encode_events(events)
-            self.tail.append(lines)
-            self.tail_bytes += len(lines)
-        else:
-            each = [encode_event(event) for event in events]
-            self.tail += each
-            self.tail_bytes += sum(map(len, each))
+        lines = [encode_event(event) for event in events]
+        self.tail += lines
+        self.tail_bytes += sum(map(len, lines))
         apply = self.state.apply
         for event in events:
             apply(event)
 
     def append_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
         """Add the two events that the usual turn begins with; as :meth:`append`."""
-        lines = encode_events((opened, completed))
-        self.tail.append(lines)
-        self.tail_bytes += len(lines)
+        lines = (encode_event(opened), encode_event(completed))
+        self.tail += lines
+        self.tail_bytes += len(lines[0]) + len(lines[1])
         self.state.apply_step(opened, completed)
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
