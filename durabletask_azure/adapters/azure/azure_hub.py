@@ -14,12 +14,12 @@ from typing import Any
 
 from durabletask_azure.adapters.azure import provisioning
 from durabletask_azure.adapters.azure.checking import looked_over
-from durabletask_azure.adapters.azure.clock import SystemClock
 from durabletask_azure.adapters.azure.parts import HubParts, HubPlace
 from durabletask_azure.adapters.azure.probing import probe_sending, probe_sessions
 from durabletask_azure.adapters.azure.statistics import AzureStatistics
 from durabletask_azure.adapters.azure.upgrades import upgraded
 from durabletask_azure.adapters.servicebus import open_queues
+from durabletask_azure.adapters.system_clock import SystemClock
 from durabletask_azure.errors import HubUnavailableError, TaskHubNotFoundError
 from durabletask_azure.ports import HubFinding, HubInfo, HubPorts, HubReport
 from durabletask_azure.settings import Settings

@@ -1,30 +1,16 @@
-"""This machine's clock and the embedded hub's; time as the hub stores it: whole microseconds since 1970, UTC."""
+"""The embedded hub's clock; time as the hub stores it: whole microseconds since 1970, UTC."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["HubClock", "SystemClock", "from_us", "to_us", "wall_us"]
+__all__ = ["HubClock", "from_us", "to_us", "wall_us"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-class SystemClock:
-    """The :class:`~durabletask_azure.ports.clock.Clock` of the machine the process runs on."""
-
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    # Asked several times a turn: without a frame of its own.
-    monotonic = staticmethod(time.monotonic)
-
-    async def sleep(self, delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
 
 
 def wall_us() -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from durabletask_azure.adapters.local.activities import LocalActivityQueue
 from durabletask_azure.adapters.local.bell import Bell, wake
-from durabletask_azure.adapters.local.clock import HubClock, SystemClock
+from durabletask_azure.adapters.local.clock import HubClock
 from durabletask_azure.adapters.local.committer import (
     InlineCommitter,
     ThreadCommitter,
@@ -43,6 +43,7 @@ from durabletask_azure.adapters.local.schema import (
 from durabletask_azure.adapters.local.sessions import LocalOrchestrationQueue
 from durabletask_azure.adapters.local.statistics import LocalStatistics
 from durabletask_azure.adapters.local.store import LocalChangeSignal, LocalPlans, LocalStore
+from durabletask_azure.adapters.system_clock import SystemClock
 from durabletask_azure.errors import ConfigurationError
 from durabletask_azure.ports import HubInfo, HubPorts, TransactionLimits
 from durabletask_azure.settings import Settings

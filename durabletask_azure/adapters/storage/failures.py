@@ -87,8 +87,8 @@ def error_code(error: AzureError) -> str:
 def _code_in_body(response: Any) -> str | None:
     try:
         return _decode_refusal(response.content).error.code
-    except Exception:
-        return None
+    except (AttributeError, TypeError, ValueError, msgspec.DecodeError, AzureError):
+        return None  # there is no body, it was not read, or it says something else
 
 
 def _retry_after(error: AzureError) -> timedelta | None:
