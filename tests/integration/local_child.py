@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
 import sys
 
 from durabletask_azure.adapters.local import open_local
+from durabletask_azure.core.payloads import payload_name
 from durabletask_azure.core.rows import LockRow, PutInstance
 from durabletask_azure.ports import HubPorts, WorkerRow
 from durabletask_azure.settings import Settings
@@ -91,7 +94,13 @@ async def finish(ports: HubPorts) -> None:
     await asyncio.Event().wait()
 
 
-COMMANDS = {command.__name__: command for command in (create, hold, receive, plans, answer, finish)}
+async def draft(ports: HubPorts) -> None:
+    """Write a large value as far as the disk's sync, and be killed there."""
+    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    await ports.payloads.put(payload_name(0, "gone", "e1", b"never whole"), b"never whole")
+
+
+COMMANDS = {command.__name__: command for command in (create, hold, receive, plans, answer, finish, draft)}
 
 
 async def main(command: str, path: str) -> None:

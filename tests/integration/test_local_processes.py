@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import statistics
 import sys
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from durabletask_azure.adapters.local import open_local
+from durabletask_azure.core.payloads import payload_name
+from durabletask_azure.engine.orphans import collect_orphans
 from durabletask_azure.ports import HubPorts
 from tests.contract.builders import WAIT_S, message, task
 from tests.integration.local_child import SETTINGS
@@ -189,3 +192,39 @@ async def test_a_result_nobody_handled_dies_with_its_process_once_then_it_is_wri
     assert session is not None
     assert [delivery.id for delivery in await session.receive(10, WAIT_S)] == ["done t"]
     assert list(await ports.activities.receive(1, 0)) == []
+
+
+async def test_b156_what_a_process_killed_while_writing_a_value_left_is_collected(
+    ports: HubPorts, start: Start, tmp_path: Path
+) -> None:
+    def files() -> list[Path]:
+        return [path for path in tmp_path.joinpath("hub.db-payloads").rglob("*") if path.is_file()]
+
+    async with start("draft") as child:
+        assert await asyncio.wait_for(child.wait(), WAIT_S) == -signal.SIGKILL
+    assert len(files()) == 1, "the process left nothing: the test shows nothing"
+
+    assert await collect_orphans(ports, 0, 3600) == 0
+    # The age is negative: everything written before the future is old.
+    assert await collect_orphans(ports, 0, -3600) == 1
+    assert files() == []
+
+
+async def test_a_value_is_written_though_deletes_remove_its_folder_all_the_time(ports: HubPorts) -> None:
+    name = payload_name(0, "i", "e1", b"value")
+
+    async def delete() -> None:
+        while not written.is_set():
+            await ports.payloads.delete([name])
+
+    written = asyncio.Event()
+    deleting = asyncio.create_task(delete())
+    try:
+        for _ in range(500):
+            await ports.payloads.put(name, b"value")
+    finally:
+        written.set()
+        await deleting
+
+    await ports.payloads.put(name, b"value")
+    assert [found async for found, _ in ports.payloads.list("p000/")] == [name]

@@ -8,9 +8,7 @@ is on the disk when ``put`` returns; ``get`` checks size and hash. Files hold va
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +25,7 @@ __all__ = ["FilePayloads", "MemoryPayloads"]
 
 T = TypeVar("T")
 _THREADS = 4
-_UNFINISHED_S = 3600.0
+_TRIES_MAX = 100
 
 
 class MemoryPayloads:
@@ -66,17 +64,11 @@ class FilePayloads:
     """The :class:`~durabletask_azure.ports.PayloadStore` of a hub on disk."""
 
     def __init__(self, folder: Path, clock: HubClock, compress_bytes_min: int) -> None:
-        """Use ``folder``, which exists; unfinished files of processes that died are removed."""
+        """Use ``folder``, which exists."""
         self._folder = folder
         self._compress_bytes_min = compress_bytes_min
         self._clock = clock
-        self._unfinished = folder / ".unfinished"
-        self._unfinished.mkdir(exist_ok=True)
         self._threads = ThreadPoolExecutor(_THREADS, "durabletask-hub-payloads")
-        for path in self._unfinished.iterdir():
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _UNFINISHED_S:
-                    path.unlink()
 
     async def put(self, name: str, data: bytes) -> None:
         check_name(name)
@@ -116,20 +108,21 @@ class FilePayloads:
 
     def _write(self, name: str, data: bytes) -> None:
         path = self._folder / name
-        draft = self._unfinished / uuid.uuid4().hex
+        # Named like a value of the same instance: what a killed process leaves goes with a purge, or with the orphans.
+        draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
         try:
-            with draft.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            while True:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            for tries_left in reversed(range(_TRIES_MAX)):
                 try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with draft.open("xb") as file:
+                        file.write(data)
+                        file.flush()
+                        os.fsync(file.fileno())
                     draft.replace(path)
                     break
-                except FileNotFoundError:
-                    # A delete has just removed the folder as empty.
-                    if not draft.exists():
+                except (FileNotFoundError, FileExistsError):
+                    # A delete has just removed the folder as empty, or the draft.
+                    if not tries_left:
                         raise
         except BaseException:
             draft.unlink(missing_ok=True)
