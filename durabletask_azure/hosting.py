@@ -134,7 +134,7 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     if sys.platform == "win32" or sys.implementation.name != "cpython":
         return asyncio.new_event_loop()
     # Not before a hub is used: importing it takes as long as all of this package's own modules.
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
     return uvloop.new_event_loop()
 
