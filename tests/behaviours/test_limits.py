@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from durabletask_azure import (
     ActivityContext,
     OrchestrationContext,
@@ -98,3 +100,30 @@ def test_events_beyond_what_is_remembered_wait_outside_of_the_instance(
     assert stage.completed(other) == "not held up"
     stage.client.terminate_orchestration(flooded)
     assert stage.end(flooded).runtime_status is OrchestrationStatus.TERMINATED
+
+
+def test_messages_to_an_instance_that_has_ended_do_not_read_its_history(
+    open_stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = open_stage(history_inline_bytes_max=1)
+    stage.worker(in_a_row, waits, activities=[echo])
+    ended = stage.client.schedule_new_orchestration(in_a_row, input=3)
+    assert stage.completed(ended) == 3
+    assert stage.existing_row(ended).segments > 0
+    reads: list[str] = []
+    store = stage.hub.ports.store
+    read_segments = store.read_segments
+
+    async def counted(partition: int, instance_id: str, execution_id: str, count: int) -> bytes:
+        reads.append(instance_id)
+        return await read_segments(partition, instance_id, execution_id, count)
+
+    monkeypatch.setattr(store, "read_segments", counted)
+    for number in range(3):
+        stage.client.raise_orchestration_event(ended, "late", data=number)
+    stage.client.suspend_orchestration(ended)
+    stage.client.terminate_orchestration(ended)
+    stage.eventually(lambda: stage.client.get_hub_statistics().messages_waiting == 0)
+    assert ended not in reads
+    assert stage.client.purge_orchestration(ended).deleted_instance_count == 1
+    assert ended in reads
