@@ -35,7 +35,7 @@ class Memory:
         """Look once; true, so that it can be part of a condition."""
         most = self.most.setdefault(part, {})
         for name, actor in self.actors.items():
-            most[name] = max(most.get(name, 0.0), rss_mib(actor.process.pid))
+            most[name] = max(most.get(name, 0.0), rss_mib(actor.pid))
         return True
 
     def growth(self) -> float:
