@@ -20,7 +20,7 @@ from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.core.payloads import BlobRef, PayloadWriter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.engine.activity_middleware import SurroundedWork
+from durabletask_azure.engine.activity_middleware import unit_of
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
     describe,
@@ -79,7 +79,10 @@ class ActivityLoop:
         self._room = asyncio.Event()
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
-        self._receiver: asyncio.Task[None] | None = None
+        # Where a commit hands tasks to a receive that waits, one always waits while the other's are begun.
+        self._receivers = 1 if ports.atomic is None else 2
+        self._asked = 0  # tasks that receives under way may bring
+        self._receiving: list[asyncio.Task[None]] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     @property
@@ -90,9 +93,12 @@ class ActivityLoop:
     def start(self) -> None:
         """Begin to take and run tasks, on the running loop."""
         self._executor.open(self._finished)
-        self._receiver = asyncio.create_task(
-            kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
-        )
+        self._receiving = [
+            asyncio.create_task(
+                kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
+            )
+            for _ in range(self._receivers)
+        ]
         for what, call in (("sending activity results", self._send_results), ("renewing locks", self._renew)):
             self._spawn(kept_alive(self._ports.clock, what, call, self._is_open))
 
@@ -122,8 +128,7 @@ class ActivityLoop:
         for task in tasks:
             task.cancel()
         # a receive is never cancelled (a task received in that moment would stay locked): it ends by itself
-        receiver = [] if self._receiver is None else [self._receiver]
-        await asyncio.gather(*tasks, *receiver, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._receiving, return_exceptions=True)
 
     def hurry(self) -> None:
         """Make a :meth:`stop` under way wait no longer."""
@@ -152,11 +157,14 @@ class ActivityLoop:
 
     async def _receive(self) -> None:
         while not self._stopping:
-            room = self._inside_max - len(self._inside)
+            room = self._inside_max - len(self._inside) - self._asked
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
                 continue
+            if self._receivers > 1 and not self._asked:
+                room = (room + 1) // 2
+            self._asked += room
             try:
                 deliveries = await patiently(
                     self._ports.clock,
@@ -167,28 +175,31 @@ class ActivityLoop:
                 )
             except PartitionLostError:  # patience ended with the loop
                 return
+            finally:
+                self._asked -= room
             if self._stopping:
                 await self._give_back(deliveries)
                 return
-            for delivery in deliveries:
-                self._take_in(delivery)
+            self._take_in(deliveries)
             self._pump()
 
-    def _take_in(self, delivery: ActivityDelivery) -> None:
-        self._count += 1
-        entry = TakenTask(self._count, delivery, self._ports.clock.monotonic())
-        self._inside[entry.key] = entry
-        if delivery.delivery_count > 1:
-            self._counters.redeliveries += 1
-        task = delivery.task
-        if task is None:
-            self._spawn(self._put_aside(entry))
-        elif delivery.delivery_count > self._settings.delivery_count_max:
-            self._conclude(entry, None, entry.exhausted())
-        elif self._registry.activity(task.name) is None:
-            self._conclude(entry, None, not_registered(task, self._registry, self._options))
-        else:
-            self._held.append(entry)
+    def _take_in(self, deliveries: Sequence[ActivityDelivery]) -> None:
+        inside, held, find = self._inside, self._held, self._registry.activity
+        now = self._ports.clock.monotonic()
+        for delivery in deliveries:
+            self._count += 1
+            entry = inside[self._count] = TakenTask(self._count, delivery, now)
+            task, count = delivery.task, delivery.delivery_count
+            if count > 1:
+                self._counters.redeliveries += 1
+            if task is None:
+                self._spawn(self._put_aside(entry))
+            elif count > self._settings.delivery_count_max:
+                self._conclude(entry, None, entry.exhausted())
+            elif find(task.name) is None:
+                self._conclude(entry, None, not_registered(task, self._registry, self._options))
+            else:
+                held.append(entry)
 
     async def _put_aside(self, entry: TakenTask) -> None:
         """Dead-letter a task that cannot be read, or leave that to the queue: it counts what is given back."""
@@ -215,18 +226,20 @@ class ActivityLoop:
 
     def _pump(self) -> None:
         """Start what waits, as far as there are places; a task that may be poison starts alone."""
-        while self._held and self._running < self._running_max and self._alone is None:
-            entry = self._held.popleft()
+        held, careful_count = self._held, self._settings.careful_delivery_count
+        while held and self._running < self._running_max and self._alone is None:
+            entry = held.popleft()
             entry.is_running = True
             self._running += 1
             self._counters.activities_started += 1
-            if entry.delivery.delivery_count >= self._settings.careful_delivery_count:
+            if entry.delivery.delivery_count >= careful_count:
                 self._alone = entry
                 self._spawn(self._end_of_care(entry))
-            if isinstance(entry.task.input, BlobRef):
-                self._spawn(self._load(entry, entry.task.input))
+            text = entry.task.input
+            if isinstance(text, BlobRef):
+                self._spawn(self._load(entry, text))
             else:
-                self._submit(entry, entry.task.input)
+                self._submit(entry, text)
 
     async def _end_of_care(self, entry: TakenTask) -> None:
         """Let others start again when one that was delivered often has survived for a while: it may just be long."""
@@ -257,19 +270,21 @@ class ActivityLoop:
             self._submit(entry, text)
 
     def _submit(self, entry: TakenTask, text: str | None) -> None:
-        definition = self._registry.activity(entry.task.name)
+        task, count = entry.task, entry.delivery.delivery_count
+        definition = self._registry.activity(task.name)
         assert definition is not None
-        count = entry.delivery.delivery_count
-        work = (entry.key, definition, entry.task, text, count, self._options)
-        surrounded = bool(self._options.activity_middleware)
-        self._executor.submit(SurroundedWork(*work, self._executor) if surrounded else ActivityWork(*work))
+        self._executor.submit(
+            unit_of(entry.key, definition, task, text, count, self._options, self._executor)
+        )
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
         for work in works:
             # Code inside middleware is a unit of its own (key 0, or none), and tells the one around it.
-            entry = self._inside.get(work.key) if isinstance(work, ActivityWork) else None
-            if entry is None or not isinstance(work, ActivityWork):
+            if not isinstance(work, ActivityWork):
+                continue
+            entry = self._inside.get(work.key)
+            if entry is None:
                 continue
             if not work.is_lost:
                 self._ended(entry, work.result, work.failure)
@@ -291,7 +306,8 @@ class ActivityLoop:
         if failure is not None:
             self._counters.activities_failed += 1
         self._conclude(entry, text, failure)
-        self._pump()
+        if self._held:
+            self._pump()
 
     def _free_place(self, entry: TakenTask) -> None:
         entry.is_running = False
@@ -365,7 +381,7 @@ class ActivityLoop:
             await patiently(
                 self._ports.clock,
                 self._settings,
-                f"sending {len(results)} activity results",
+                "sending activity results",
                 lambda: self._ports.activities.finish(results),
                 keep_going=self._is_open,
             )
@@ -379,11 +395,11 @@ class ActivityLoop:
             task = batch[0][0].task
             _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
             await self._give_back([batch[0][0].delivery])
-        for entry, _ in batch:
-            self._leave(entry)
+        self._leave(*(entry for entry, _ in batch))
 
-    def _leave(self, entry: TakenTask) -> None:
-        self._inside.pop(entry.key, None)
+    def _leave(self, *entries: TakenTask) -> None:
+        for entry in entries:
+            self._inside.pop(entry.key, None)
         self._room.set()
         if self._stopping and not self._inside:
             self._over.set()
