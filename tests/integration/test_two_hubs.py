@@ -6,6 +6,7 @@ the other, under the same instance ids. The quiet one is compared before and aft
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +41,8 @@ from tests.behaviours.stage import Stage
 PARTITIONS: Final = 2
 LARGE: Final = "x" * 40_000
 ORPHAN: Final = payload_name(0, "nobody", "x1", b"nobody's")
-SETTINGS: Final = Settings(orphan_age_s=0.001, orphan_collect_s=0.2, sweep_s=0.5, unregistered_retry_s=0.2)
+# A value that is older than any commit takes, and so is nobody's, is collected soon.
+SETTINGS: Final = Settings(orphan_age_s=15.0, orphan_collect_s=0.2, sweep_s=0.5, unregistered_retry_s=0.2)
 
 
 def echo(ctx: ActivityContext, value: Any) -> Any:
@@ -176,6 +178,7 @@ class FileSide:
     def add_orphan(self) -> None:
         self._orphan.parent.mkdir(parents=True, exist_ok=True)
         self._orphan.write_bytes(b"nobody's")
+        os.utime(self._orphan, (0.0, 0.0))
 
     def has_orphan(self) -> bool:
         return self._orphan.exists()
