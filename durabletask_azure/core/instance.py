@@ -169,7 +169,7 @@ class Instance:
         self.state.apply_step(opened, completed)
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
-        """Move the whole tail to segment rows of at most about ``segment_bytes_max`` bytes each; return the writes."""
+        """Move the whole tail to segment rows of at most ``segment_bytes_max`` bytes each; return the writes."""
         started = self.state.started
         assert started is not None
         writes: list[PutSegment] = []
@@ -179,6 +179,10 @@ class Instance:
             if lines and size + len(line) > segment_bytes_max:
                 writes.append(self._segment(started.execution_id, lines))
                 lines, size = [], 0
+            # One event may be larger than a row can be (a start that carries thousands of ids): it goes on in the next.
+            while len(line) > segment_bytes_max:
+                writes.append(self._segment(started.execution_id, [line[:segment_bytes_max]]))
+                line = line[segment_bytes_max:]
             lines.append(line)
             size += len(line)
         if lines:

@@ -105,3 +105,14 @@ def test_the_references_a_replay_needs_are_those_of_the_cold_history() -> None:
     bench.turn(bench.message(EventRaisedEvent(timestamp=T0, name="other", input=ref, source_id="e")))
     assert bench.load("i1").history_refs() == [ref]
     assert bench.warm["i1"].history_refs() == ()
+
+
+def test_an_event_larger_than_a_segment_goes_on_in_the_next() -> None:
+    bench = Bench(waits, history_inline_bytes_max=300, segment_bytes_max=200)
+    bench.begin("waits")
+    bench.turn(bench.raised("other", "y" * 1_000))
+    warm, loaded = bench.warm["i1"], bench.load("i1")
+    assert loaded.segments == warm.segments > 5
+    assert loaded.state.events == warm.state.events
+    bench.turn(bench.raised("go", "done"))
+    assert bench.load("i1").is_terminal
