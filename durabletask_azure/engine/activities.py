@@ -1,7 +1,8 @@
 """Runs activities: takes tasks from the queue, hands them to the executor, sends what came of them.
 
 Invariants: a task leaves the queue only after its result is sent (the port's ``finish``), so an activity runs at least
-once; every task taken ends as a result, as a failure, or back in the queue, never in silence; at most
+once; every task taken ends as a result, as a failure, or back in the queue, never in silence; one that may be what ends
+its workers runs by itself (``caution``); at most
 ``concurrency_max`` run and ``prefetch`` more wait here, results not yet sent included, so memory is bounded.
 Where user code runs is the executor's business, what comes of one call ``activity_work``'s.
 """
@@ -30,6 +31,7 @@ from durabletask_azure.engine.activity_work import (
     task_ended,
     task_failed,
 )
+from durabletask_azure.engine.caution import Caution
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
@@ -71,7 +73,7 @@ class ActivityLoop:
         self._inside: dict[int, TakenTask] = {}
         self._held: deque[TakenTask] = deque()
         self._running = 0
-        self._alone: TakenTask | None = None
+        self._caution = Caution(ports, settings, self._is_receiving)
         self._results: list[tuple[TakenTask, ToPartition]] = []
         self._count = 0
         self._stopping = False
@@ -151,12 +153,7 @@ class ActivityLoop:
     # ------------------------------------------------------------------ in
 
     async def _receive(self) -> None:
-        while not self._stopping:
-            room = self._inside_max - len(self._inside)
-            if room <= 0:
-                self._room.clear()
-                await self._room.wait()
-                continue
+        while room := await self._room_left():
             try:
                 deliveries = await patiently(
                     self._ports.clock,
@@ -172,7 +169,39 @@ class ActivityLoop:
                 return
             for delivery in deliveries:
                 self._take_in(delivery)
+            if any(map(self._caution.is_suspect, self._held)):
+                await self._be_careful()
             self._pump()
+
+    async def _room_left(self) -> int:
+        """Wait until a task may be taken, and return how many, one at a time while care is taken; 0 at the end."""
+        while not self._stopping:
+            room, care_s = self._inside_max - len(self._inside), self._caution.left_s()
+            if care_s > 0 and not self._caution.is_free(self._inside.values()):
+                self._room.clear()
+                await within(self._ports.clock, care_s, self._room)
+            elif room > 0:
+                return 1 if care_s > 0 else room
+            else:
+                self._room.clear()
+                await self._room.wait()
+        return 0
+
+    async def _be_careful(self) -> None:
+        """Let a suspect have this worker for itself, or put it back until it can."""
+        self._caution.begin()
+        for delivery in await self._caution.come_ahead():
+            self._take_in(delivery)
+        waiting = list(self._held)
+        self._held.clear()
+        suspect, aside = await self._caution.part(waiting, self._inside.values())
+        for entry in aside:
+            self._leave(entry)
+        if suspect is not None and self._stopping:
+            await self._give_back([suspect.delivery])
+            self._leave(suspect)
+        elif suspect is not None:
+            self._held.append(suspect)
 
     def _take_in(self, delivery: ActivityDelivery) -> None:
         self._count += 1
@@ -183,7 +212,7 @@ class ActivityLoop:
         task = delivery.task
         if task is None:
             self._spawn(self._put_aside(entry))
-        elif delivery.delivery_count > self._settings.delivery_count_max:
+        elif entry.deliveries > self._settings.delivery_count_max:
             self._conclude(entry, None, entry.exhausted())
         elif self._registry.activity(task.name) is None:
             self._conclude(entry, None, not_registered(task, self._registry, self._options))
@@ -214,26 +243,16 @@ class ActivityLoop:
     # ------------------------------------------------------------------ running
 
     def _pump(self) -> None:
-        """Start what waits, as far as there are places; a task that may be poison starts alone."""
-        while self._held and self._running < self._running_max and self._alone is None:
+        """Start what waits, as far as there are places."""
+        while self._held and self._running < self._running_max:
             entry = self._held.popleft()
             entry.is_running = True
             self._running += 1
             self._counters.activities_started += 1
-            if entry.delivery.delivery_count >= self._settings.careful_delivery_count:
-                self._alone = entry
-                self._spawn(self._end_of_care(entry))
             if isinstance(entry.task.input, BlobRef):
                 self._spawn(self._load(entry, entry.task.input))
             else:
                 self._submit(entry, entry.task.input)
-
-    async def _end_of_care(self, entry: TakenTask) -> None:
-        """Let others start again when one that was delivered often has survived for a while: it may just be long."""
-        await self._ports.clock.sleep(self._settings.lock_s)
-        if self._alone is entry:
-            self._alone = None
-            self._pump()
 
     async def _load(self, entry: TakenTask, ref: BlobRef) -> None:
         try:
@@ -259,8 +278,7 @@ class ActivityLoop:
     def _submit(self, entry: TakenTask, text: str | None) -> None:
         definition = self._registry.activity(entry.task.name)
         assert definition is not None
-        count = entry.delivery.delivery_count
-        work = (entry.key, definition, entry.task, text, count, self._options)
+        work = (entry.key, definition, entry.task, text, entry.deliveries, self._options)
         surrounded = bool(self._options.activity_middleware)
         self._executor.submit(SurroundedWork(*work, self._executor) if surrounded else ActivityWork(*work))
 
@@ -273,7 +291,7 @@ class ActivityLoop:
                 continue
             if not work.is_lost:
                 self._ended(entry, work.result, work.failure)
-            elif entry.delivery.delivery_count >= self._settings.delivery_count_max:
+            elif entry.deliveries >= self._settings.delivery_count_max:
                 self._ended(entry, None, entry.exhausted())
             else:
                 self._free_place(entry)
@@ -296,8 +314,6 @@ class ActivityLoop:
     def _free_place(self, entry: TakenTask) -> None:
         entry.is_running = False
         self._running -= 1
-        if self._alone is entry:
-            self._alone = None
 
     # ------------------------------------------------------------------ out
 

@@ -28,6 +28,7 @@ from durabletask_azure.engine.committing import Committer
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.inbox import Inbox, Item
 from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
+from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.recovery import Recovery
 from durabletask_azure.engine.retention import keep_retention
 from durabletask_azure.engine.retrying import patiently
@@ -57,6 +58,7 @@ class PartitionOwner:
         owner_id: str,
         warm: WarmCache,
         counters: Counters,
+        quiet: Quiet,
     ) -> None:
         self.partition = session.partition
         self.name = partition_name(session.partition)
@@ -67,6 +69,7 @@ class PartitionOwner:
         self.options = options
         self.warm = warm
         self.counters = counters
+        self.quiet = quiet
         self.inbox = Inbox()
         self.confirmed: dict[int, int] = {}
         self.busy_since: float | None = None
@@ -167,7 +170,12 @@ class PartitionOwner:
                 continue
             await self.committer.room()
             if self._alive:
-                await self._one_batch()
+                try:
+                    await self._one_batch()
+                    if self.quiet.is_held_by(self):
+                        await self.committer.drain()
+                finally:
+                    self.quiet.end(self)
         if self._failure is not None:
             raise self._failure
 
@@ -192,6 +200,8 @@ class PartitionOwner:
             refs = needed_refs(instance, [one.message for one in inbound])
             if refs:
                 loaded, broken = await self.loader.values(instance, refs)
+            if self.quiet.holder is not None:
+                await self.quiet.wait(self)
             if self.committer.epoch != epoch:
                 break
             try:

@@ -15,7 +15,7 @@ DELIVERIES_EXHAUSTED = "ActivityDeliveriesExhausted"
 class TakenTask:
     """A task this worker has: waiting, running, or with a result that is not yet sent."""
 
-    __slots__ = ("delivery", "is_lost", "is_running", "key", "readable", "received_at")
+    __slots__ = ("deliveries", "delivery", "is_lost", "is_running", "key", "readable", "received_at")
 
     def __init__(self, key: int, delivery: ActivityDelivery, received_at: float) -> None:
         self.key = key
@@ -24,6 +24,8 @@ class TakenTask:
         self.is_running = False
         self.is_lost = False
         self.readable = delivery.task
+        earlier = 0 if delivery.task is None else delivery.task.deliveries
+        self.deliveries = earlier + delivery.delivery_count
 
     @property
     def task(self) -> ActivityTask:
@@ -33,6 +35,5 @@ class TakenTask:
 
     def exhausted(self) -> FailureDetails:
         """Return the failure of a task that is not tried any more."""
-        count = self.delivery.delivery_count
-        message = f"activity {self.task.name!r} was handed out {count} times without a result"
+        message = f"activity {self.task.name!r} was handed out {self.deliveries} times without a result"
         return FailureDetails(message=message, error_type=DELIVERIES_EXHAUSTED)
