@@ -16,7 +16,8 @@ async def test_f30_attempts_are_made_one_at_a_time_and_other_turns_wait() -> Non
     await quiet.wait("a")
     second = asyncio.create_task(quiet.begin("b"))
     turn = asyncio.create_task(quiet.wait("c"))
-    await asyncio.sleep(0.01)
+    for _ in range(10):
+        await asyncio.sleep(0)
     assert not second.done()
     assert not turn.done()
     assert quiet.is_held_by("a")
