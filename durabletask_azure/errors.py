@@ -248,7 +248,9 @@ class TaskHubExistsError(TaskHubError):
 
 
 class QueueFullError(TaskHubError):
-    """A queue has reached its size limit."""
+    """A queue has reached its size limit, or as much waits in an embedded hub as its settings allow.
+
+    A client that gets it has waited for ``Settings.queue_full_wait_s``, and nothing of its call was done."""
 
 
 class DeadLetterNotFoundError(TaskHubError, LookupError):

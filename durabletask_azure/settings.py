@@ -19,7 +19,7 @@ __all__ = ["Settings"]
 
 _KIB = 1024
 _MIB = 1024 * 1024
-_MAY_BE_ZERO = frozenset({"executions_kept", "pack_delay_s", "activity_prefetch_max"})
+_MAY_BE_ZERO = frozenset({"executions_kept", "pack_delay_s", "activity_prefetch_max", "queue_full_wait_s"})
 _RETENTIONS = ("retention_s", "retention_completed_s", "retention_failed_s", "retention_terminated_s")
 _ORDERED = (
     ("payload_inline_bytes_max", "payload_bytes_max"),
@@ -175,6 +175,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """Connections of one process to each of the storage account's two services."""
 
     # Clients
+    messages_waiting_max: int = 100_000
+    """Messages to orchestrations that wait in an embedded hub; from then on starts and events of clients wait for room.
+    What orchestrations send is never held back. On Azure the queue's own size does this (``AzureSettings``)."""
+    activities_waiting_max: int = 100_000
+    """Activities that wait in an embedded hub for a free place in a worker; from then on clients' starts wait."""
+    queue_full_wait_s: float = 30.0
+    """How long a client's call waits for room in a full queue; then it is refused."""
     poll_s_min: float = 0.02
     poll_s_max: float = 1.0
     """A waiting client polls after the first, growing to the second, unless woken earlier."""

@@ -19,8 +19,8 @@ __all__ = ["cost_table", "single_costs"]
 
 _DIFFERENCE_MAX = 0.3
 _BUSY = (
-    "processor time of the same work grows by up to half while other programs share the two processors and their"
-    " caches; in a quiet minute all of these are within 30 % (docs/performance.md)"
+    "the same work takes from half to twice the processor time on the same machine, by what else shares its two"
+    " processors and their caches, most of all where it waits for each answer; docs/performance.md has both ends"
 )
 
 

@@ -19,14 +19,17 @@ _PAUSE_S_MIN = 0.05
 _PAUSE_S_MAX = 2.0
 
 
-async def retried(call: Callable[[], Awaitable[T]], clock: Clock, give_up_s: float) -> T:
+async def retried(
+    call: Callable[[], Awaitable[T]], clock: Clock, give_up_s: float, *, full_s: float | None = None
+) -> T:
     """Return what ``call()`` returns, trying again while the hub is throttled, unreachable or full.
 
     Raises:
         ThrottledError, HubUnavailableError, QueueFullError: the next try would begin later than ``give_up_s`` seconds
-            after the first. Everything else the call raises, at once.
+            after the first, for a full queue ``full_s``. Everything else the call raises, at once.
     """
-    deadline = clock.monotonic() + give_up_s
+    begun = clock.monotonic()
+    deadline = begun + give_up_s
     pause_s = _PAUSE_S_MIN
     while True:
         wait_s = pause_s
@@ -37,7 +40,10 @@ async def retried(call: Callable[[], Awaitable[T]], clock: Clock, give_up_s: flo
                 wait_s = max(pause_s, error.retry_after.total_seconds())
             if clock.monotonic() + wait_s > deadline:
                 raise
-        except (HubUnavailableError, QueueFullError):
+        except QueueFullError:
+            if clock.monotonic() + wait_s > begun + (give_up_s if full_s is None else full_s):
+                raise
+        except HubUnavailableError:
             if clock.monotonic() + wait_s > deadline:
                 raise
         await clock.sleep(wait_s)

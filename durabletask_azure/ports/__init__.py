@@ -11,6 +11,7 @@ otherwise. Adapters raise only errors of ``durabletask_azure.errors``:
 from durabletask_azure.ports.clock import Clock
 from durabletask_azure.ports.dead_letters import ArchivedLetter, DeadLetterArchive
 from durabletask_azure.ports.hub import HubInfo, HubPorts, TransactionLimits
+from durabletask_azure.ports.intake import Intake
 from durabletask_azure.ports.membership import Membership, WorkerRow
 from durabletask_azure.ports.payloads import PayloadStore
 from durabletask_azure.ports.provisioning import HubFinding, HubReport, Provisioning
@@ -59,6 +60,7 @@ __all__ = [
     "InstanceFilter",
     "InstancePage",
     "InstanceWatch",
+    "Intake",
     "Interruptible",
     "Membership",
     "OrchestrationQueue",

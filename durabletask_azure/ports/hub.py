@@ -10,6 +10,7 @@ import msgspec
 
 from durabletask_azure.ports.clock import Clock
 from durabletask_azure.ports.dead_letters import DeadLetterArchive
+from durabletask_azure.ports.intake import Intake
 from durabletask_azure.ports.membership import Membership
 from durabletask_azure.ports.payloads import PayloadStore
 from durabletask_azure.ports.queues import ActivityQueue, OrchestrationQueue
@@ -38,7 +39,8 @@ class TransactionLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubPorts:
-    """The ports of one hub. ``atomic`` is set when store and queues share transactions.
+    """The ports of one hub. ``atomic`` is set when store and queues share transactions, ``intake`` when the hub itself
+    has to limit what clients send.
 
     ``close`` closes all of them at once, for everybody who shares them; ``None`` where nothing needs to be closed.
     """
@@ -55,4 +57,5 @@ class HubPorts:
     archive: DeadLetterArchive
     statistics: Statistics
     atomic: AtomicPlans | None = None
+    intake: Intake | None = None
     close: Callable[[], Awaitable[None]] | None = None

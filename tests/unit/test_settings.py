@@ -23,7 +23,7 @@ def settings(**options: Any) -> Settings:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("foo", "it has activity_concurrency_max, .*, warm_instances_max"),
+        ("foo", "it has activities_waiting_max, .*, warm_instances_max"),
         ("poll_min_s", "did you mean poll_s_min"),
         ("payload_inline_max", "did you mean payload_inline_bytes_max"),
     ],
@@ -65,7 +65,7 @@ def test_half_of_something_countable_is_refused() -> None:
 
 
 def test_zero_is_refused_where_it_makes_no_sense() -> None:
-    may_be_zero = {"executions_kept", "pack_delay_s", "activity_prefetch_max"}
+    may_be_zero = {"executions_kept", "pack_delay_s", "activity_prefetch_max", "queue_full_wait_s"}
     assert all(getattr(settings(**{name: 0}), name) == 0 for name in may_be_zero)
     for name in set(NUMBERS) - may_be_zero:
         with pytest.raises(ConfigurationError, match=rf"{name} must be .*(at least 1|more than 0), not 0"):

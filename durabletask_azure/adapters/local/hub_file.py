@@ -28,6 +28,7 @@ from durabletask_azure.adapters.local.committer import (
 from durabletask_azure.adapters.local.dead import LocalArchive
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
+from durabletask_azure.adapters.local.intake import LocalIntake
 from durabletask_azure.adapters.local.liveness import FileLocks, Locks, MemoryLocks
 from durabletask_azure.adapters.local.membership import LocalMembership
 from durabletask_azure.adapters.local.payloads import FilePayloads, MemoryPayloads
@@ -141,6 +142,7 @@ class LocalHub:
             archive=LocalArchive(parts.committer, parts.reader, settings.dead_letters_kept_max),
             statistics=LocalStatistics(parts.reader, parts.committer.clock, parts.info.partitions),
             atomic=LocalPlans(store),
+            intake=LocalIntake(parts.reader, settings),
             close=self.close,
         )
 

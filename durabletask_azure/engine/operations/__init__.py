@@ -29,7 +29,7 @@ class ClientOperations:
         self.instances = InstanceReader(ports, settings)
         self.waiting = Waiting(ports, settings, self.instances)
         self.starting = Starting(ports, settings, sending, self.instances, self.waiting)
-        self.orders = Orders(ports.clock, sending)
+        self.orders = Orders(ports.clock, ports.intake, sending)
         self.purging = Purging(ports, settings, sending, self.instances, self.waiting)
         self.rewinding = Rewinding(sending, self.instances, self.waiting, self.starting)
         self.upkeep = Upkeep(ports, settings, sending)

@@ -13,7 +13,7 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.payloads import ANY_EXECUTION, Payload, PayloadWriter
 from durabletask_azure.engine.operations.sending import Sending
-from durabletask_azure.ports import Clock
+from durabletask_azure.ports import Clock, Intake
 
 __all__ = ["Orders"]
 
@@ -21,12 +21,19 @@ __all__ = ["Orders"]
 class Orders:
     """Gives orders to instances of one hub."""
 
-    def __init__(self, clock: Clock, sending: Sending) -> None:
+    def __init__(self, clock: Clock, intake: Intake | None, sending: Sending) -> None:
         self._clock = clock
+        self._intake = intake
         self._sending = sending
 
     async def raise_event(self, instance_id: str, name: str, text: str | None, event_id: str | None) -> None:
-        """Send an event; one of an ``event_id`` seen before is not counted. An unknown instance is no error."""
+        """Send an event; one of an ``event_id`` seen before is not counted. An unknown instance is no error.
+
+        Raises:
+            QueueFullError: there was no room for it in time.
+        """
+        if self._intake is not None:
+            await self._intake.admit_event()
         writer = self._sending.writer()
         body = EventRaisedEvent(
             timestamp=self._clock.now(),

@@ -68,4 +68,7 @@ class Sending:
 
     async def retried(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call that met a passing fault, for a while."""
-        return await retried(call, self._ports.clock, self._settings.send_retry_s_max)
+        settings = self._settings
+        return await retried(
+            call, self._ports.clock, settings.send_retry_s_max, full_s=settings.queue_full_wait_s
+        )

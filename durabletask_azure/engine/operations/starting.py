@@ -1,8 +1,9 @@
 """Starting an instance.
 
 A start inserts the instance's row, which makes it durable and its id unique, and then sends a wake-up that carries
-nothing the row does not: a client that dies in between has started the instance all the same (DESIGN 3). Values
-arrive here as text; they are checked for size before anything is written.
+nothing the row does not: a client that dies in between has started the instance all the same (DESIGN 3). Where the
+queue was full lately, one message more goes first, to see whether there is room: rows must not pile up behind a queue
+that takes nothing. Values arrive here as text; they are checked for size before anything is written.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Starting:
         self._sending = sending
         self._instances = instances
         self._waiting = waiting
+        self._is_full = False
+        """Whether the queue had no room for a wake-up when it was last asked."""
 
     async def start(self, request: StartRequest) -> str:
         """Start an instance and return its id, or do what the request says about an instance that has the id.
@@ -80,9 +83,16 @@ class Starting:
         Raises:
             OrchestrationAlreadyExistsError: an instance of that id is in the way.
             PayloadTooLargeError: a value is over the cap; nothing was written.
+            QueueFullError: there was no room for it in time; nothing was written.
             HubUnavailableError: it is unknown whether the instance was started.
         """
+        if self._ports.intake is not None:
+            await self._ports.intake.admit_start()
         started, row, uploads = self._pending(request)
+        if self._is_full:
+            # Nothing is written until there is room. An owner that meets this one before the row drops it.
+            probe = self._wake_up(row, "room")
+            await self._sending.retried(lambda: self._send_wake_up(probe))
         await self._sending.upload(uploads)
         deadline = self._ports.clock.monotonic() + self._settings.send_retry_s_max + CONFIRM_S
         while self._ports.clock.monotonic() < deadline:
@@ -143,14 +153,22 @@ class Starting:
 
     async def _wake(self, row: InstanceRow) -> None:
         try:
-            await self._sending.retried(lambda: self._ports.orchestrations.send([self._wake_up(row)]))
+            await self._sending.retried(lambda: self._send_wake_up(self._wake_up(row)))
         except (HubUnavailableError, ThrottledError, QueueFullError) as error:
             # The row is there, so the instance is started: its owner's sweep finds it without the message.
             _log.warning("%r is started, but its wake-up could not be sent: %s", row.instance_id, error)
 
-    def _wake_up(self, row: InstanceRow) -> ToPartition:
+    async def _send_wake_up(self, wake_up: ToPartition) -> None:
+        try:
+            await self._ports.orchestrations.send([wake_up])
+        except QueueFullError:
+            self._is_full = True
+            raise
+        self._is_full = False
+
+    def _wake_up(self, row: InstanceRow, purpose: str = "start") -> ToPartition:
         message = Message(
-            id=stable_id(row.execution_id, "start"), instance_id=row.instance_id, body=StartInstance()
+            id=stable_id(row.execution_id, purpose), instance_id=row.instance_id, body=StartInstance()
         )
         return ToPartition(
             partition=self._instances.partition_of(row.instance_id),
