@@ -46,6 +46,7 @@ from durabletask_azure.core.messages import (
     RewindInstance,
     StartInstance,
     ToPartition,
+    source_of,
 )
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import Payload
@@ -60,7 +61,6 @@ from durabletask_azure.core.starts import (
     start_execution,
     starts_another,
 )
-from durabletask_azure.core.state import ExecutionState
 
 if TYPE_CHECKING:
     from durabletask_azure.core.turn import Turn, TurnContext
@@ -104,6 +104,17 @@ def _rank(item: Inbound) -> int:
 class Admission:
     """One batch of messages on its way into one instance."""
 
+    # What holds for most turns is said here, not set for each.
+    ended: ExecutionCompletedEvent | None = None
+    """Set when the instance ends without its code being asked: terminated or failed."""
+    continued = False
+    """Whether the history is a new one, whose code runs in the next turn."""
+    changed = False
+    custom_status: tuple[Payload] | None = None
+    definition: OrchestratorDefinition | None = None
+    refusal: Refusal | None = None
+    """Why there is no definition: set unless the instance is absent."""
+
     def __init__(self, instance: Instance, ctx: TurnContext, turn: Turn, loaded: Mapping[str, str]) -> None:
         self.instance = instance
         self.loaded = loaded
@@ -111,19 +122,15 @@ class Admission:
         self.turn = turn
         self.new: list[HistoryEvent] = []
         """Events added to the history by this turn, for the orchestrator to see."""
-        self.ended: ExecutionCompletedEvent | None = None
-        """Set when the instance ends without its code being asked: terminated or failed."""
-        self.continued = False
-        """Whether the history is a new one, whose code runs in the next turn."""
-        self.changed = False
-        self.ready = instance.is_ready
-        self.custom_status: tuple[Payload] | None = None
         row = instance.row
-        self.kept: list[Message] = list(row.kept) if row else []
-        self.reason = row.reason if row else None
-        self.definition: OrchestratorDefinition | None = None
-        self.refusal: Refusal | None = None
-        """Why there is no definition: set unless the instance is absent."""
+        self.kept: list[Message] = []
+        self.ready = False
+        self.reason: str | None = None
+        if row is not None:
+            self.ready = row.ready
+            self.reason = row.reason
+            if row.kept:
+                self.kept += row.kept
         self.now: datetime = instance.state.now or ctx.server_now
 
     @property
@@ -148,6 +155,14 @@ class Admission:
         for item in inbound:
             self._admit(item)
 
+    def admit_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
+        """Take over a turn that is begun: these events are in the history, and the live execution was told them."""
+        assert self.instance.execution is not None
+        self.definition = self.instance.execution.definition
+        self.now = opened.timestamp
+        self.new = [opened, completed]
+        self.changed = True
+
     def archive(self) -> tuple[PastExecution, ...]:
         """Move the history of the current execution to segment rows; return all past executions, it included."""
         row = self.instance.row
@@ -157,34 +172,6 @@ class Admission:
         started = self.instance.state.started
         sources = started.sources if started is not None else ()
         return (*row.past, PastExecution(row.execution_id, self.instance.segments, commit, sources=sources))
-
-    def next_row(self, state: ExecutionState) -> InstanceRow:
-        """Return the row as this turn leaves it, without its tail."""
-        row = self.instance.row
-        assert row is not None
-        completed = state.completed
-        due_at = state.due_at()
-        if self.ready or (self.kept and state.started is not None and completed is None):
-            due_at = self.now
-        elif state.started is None:
-            due_at = row.scheduled_start or row.created_at
-        return msgspec.structs.replace(
-            row,
-            status=self.status,
-            updated_at=max(self.now, row.created_at),
-            completed_at=completed.timestamp if completed else None,
-            due_at=None if completed else due_at,
-            custom_status=self.custom_status[0] if self.custom_status else row.custom_status,
-            output=completed.result if completed else None,
-            failure=completed.failure if completed else None,
-            reason=None if completed else self.reason,
-            commit=self.ctx.n,
-            segments=self.instance.segments,
-            events=state.events,
-            kept=() if completed else tuple(self.kept),
-            ready=self.ready and completed is None,
-            seen=row.seen if state.started is None else (),
-        )
 
     def put_back(
         self, item: Inbound, *, delay_s: float = 0.0, until: datetime | None = None, park: bool = False
@@ -307,7 +294,7 @@ class Admission:
 
     def _keep(self, item: Inbound) -> None:
         message = item.message
-        if any(other.id == message.id or _source(other) == _source(message) for other in self.kept):
+        if any(other.id == message.id or source_of(other) == source_of(message) for other in self.kept):
             return
         size = sum(len(_encoder.encode(other)) for other in (*self.kept, message))
         if size > self.ctx.settings.pending_bytes_max:
@@ -433,12 +420,3 @@ class Admission:
 
     def _opened(self) -> OrchestratorStartedEvent:
         return OrchestratorStartedEvent(timestamp=self.now, commit=self.ctx.n)
-
-
-def _source(message: Message) -> str:
-    body = message.body
-    if isinstance(
-        body, (EventRaisedEvent, ExecutionTerminatedEvent, ExecutionSuspendedEvent, ExecutionResumedEvent)
-    ):
-        return body.source_id or message.id
-    return message.id

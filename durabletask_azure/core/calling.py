@@ -7,6 +7,8 @@ mypy find the result and check the input. At run time there is one method each, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator
+from functools import lru_cache
+from types import FunctionType
 from typing import Any, TypeVar, overload
 
 from durabletask_azure.core.annotations import signature_of
@@ -416,11 +418,7 @@ class CallingContext:
         return check_version(version, chars_max=self._journal.options.name_chars_max)
 
     def _declared_result(self, target: Any) -> Any:
-        signature = signature_of(_method(target))
-        result = signature.result
-        made = _method(result) if signature.positional == 0 else None
-        if made is not None and made is not result:  # a factory: what it makes does the work
-            result = signature_of(made).result
+        result = _result_of_function(target) if type(target) is FunctionType else _result_of(target)
         return result if self._journal.options.codec.can_reconstruct(result) else None
 
     def _check_instance_id(self, instance_id: str) -> None:
@@ -430,6 +428,19 @@ class CallingContext:
 def _check_policy(policy: object) -> None:
     if policy is not None and not isinstance(policy, RetryPolicy):
         raise ArgumentTypeError(f"retry_policy must be a RetryPolicy, not {type(policy).__name__}")
+
+
+def _result_of(target: Any) -> Any:
+    signature = signature_of(_method(target))
+    result = signature.result
+    made = _method(result) if signature.positional == 0 else None
+    if made is not None and made is not result:  # a factory: what it makes does the work
+        return signature_of(made).result
+    return result
+
+
+_result_of_function = lru_cache(maxsize=4_096)(_result_of)
+"""Functions alone are sure to be told apart."""
 
 
 def _method(target: Any) -> Any:

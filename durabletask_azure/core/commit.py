@@ -17,6 +17,7 @@ from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import (
     DeleteSegments,
     OutboxRow,
+    PutInstance,
     PutOutbox,
     RowWrite,
     write_rows,
@@ -48,13 +49,22 @@ class Group:
         """Return the transaction's writes, with the ETags the instances have by now."""
         writes = list(self.main)
         for turn in self.turns:
-            writes.extend(turn.writes())
+            main = turn.main
+            if len(main) == 1 and isinstance(main[0], PutInstance):  # the usual turn
+                writes.append(PutInstance(main[0].row, turn.instance.etag))
+            else:
+                writes.extend(turn.writes())
         return writes
 
     @property
     def sends(self) -> list[Outbound]:
         """The messages of this group, in order: those of events, then those without."""
-        return [out for turn in self.turns for out in (*turn.outbound, *turn.eventless)]
+        sends: list[Outbound] = []
+        for turn in self.turns:
+            sends += turn.outbound
+            if turn.eventless:
+                sends += turn.eventless
+        return sends
 
 
 def plan_groups(
@@ -73,13 +83,20 @@ def plan_groups(
     ``instances_max`` bounds the turns of a group. With ``keep_outbox`` messages without an event of their own are put
     into outbox rows.
     """
+    may_be_one = bytes_max is None and not keep_outbox and 0 < len(turns) <= min(rows_max, instances_max)
+    if may_be_one and all(map(_is_one_row, turns)):
+        return [Group(n, list(turns))]
     groups: list[Group] = []
     group = Group(n)
     rows = size = 0
     for turn in turns:
-        outbox = _outbox_rows(turn, n, first + len(groups), len(group.outbox)) if keep_outbox else []
-        companions: list[RowWrite] = [PutOutbox(row) for row in outbox]
-        need_rows, need_bytes = _needs((*turn.main, *companions), bytes_max)
+        if keep_outbox and turn.eventless:
+            outbox = _outbox_rows(turn, n, first + len(groups), len(group.outbox))
+            companions: list[RowWrite] = [PutOutbox(row) for row in outbox]
+            need_rows, need_bytes = _needs((*turn.main, *companions), bytes_max)
+        else:
+            outbox, companions = [], []
+            need_rows, need_bytes = _needs(turn.main, bytes_max)
         full = (
             rows + need_rows > rows_max
             or (bytes_max is not None and size + need_bytes > bytes_max)
@@ -96,8 +113,9 @@ def plan_groups(
                 ]
                 companions = [PutOutbox(row) for row in outbox]
         group.turns.append(turn)
-        group.outbox.extend(outbox)
-        group.main.extend(companions)
+        if outbox:
+            group.outbox.extend(outbox)
+            group.main.extend(companions)
         rows += need_rows
         size += need_bytes
     if group.turns:
@@ -105,6 +123,12 @@ def plan_groups(
     for each in groups:
         _add_segments(each, rows_max=rows_max, bytes_max=bytes_max)
     return groups
+
+
+def _is_one_row(turn: Turn) -> bool:
+    """Whether a turn is the usual one, of an instance row alone."""
+    main = turn.main
+    return len(main) == 1 and isinstance(main[0], PutInstance) and not turn.segments and not turn.cleanup
 
 
 def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | None) -> list[list[RowWrite]]:
@@ -156,8 +180,6 @@ def _add_segments(group: Group, *, rows_max: int, bytes_max: int | None) -> None
 
 
 def _outbox_rows(turn: Turn, n: int, group: int, first: int) -> list[OutboxRow]:
-    if not turn.eventless:
-        return []
     rows: list[OutboxRow] = []
     batch: list[Outbound] = []
     size = 0

@@ -68,10 +68,13 @@ class RuntimeStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether an instance of this status never runs again by itself."""
-        return self._value_ in _TERMINAL
+        # By identity: asked several times a turn, and an enum's hash is a call of its own.
+        return (
+            self is RuntimeStatus.COMPLETED
+            or self is RuntimeStatus.FAILED
+            or self is RuntimeStatus.TERMINATED
+        )
 
-
-_TERMINAL = frozenset({"COMPLETED", "FAILED", "TERMINATED"})
 
 Tags = Payload
 """An instance's or task's tags: the JSON text of an object with string values, or a reference to it."""

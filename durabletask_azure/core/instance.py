@@ -14,7 +14,9 @@ import msgspec
 from durabletask_azure.core.history import (
     ExecutionStartedEvent,
     HistoryEvent,
+    OrchestratorStartedEvent,
     RuntimeStatus,
+    TaskCompletedEvent,
     decode_events,
     encode_event,
     replay_refs,
@@ -38,6 +40,7 @@ class Instance:
         "etag",
         "execution",
         "instance_id",
+        "origins",
         "row",
         "segments",
         "state",
@@ -50,7 +53,7 @@ class Instance:
         self.instance_id = instance_id
         self.tombstone = tombstone
         self.row: InstanceRow | None = None
-        """The row as last planned (its ``tail`` is left empty here: see ``tail``)."""
+        """The row as last planned; for its ``tail`` see ``tail``."""
         self.etag: str | None = None
         """The row's ETag, kept by the engine; ``None`` while there is no row."""
         self.state = ExecutionState()
@@ -62,6 +65,8 @@ class Instance:
         """History that the execution has still to replay before it can run; ``None`` while warm or finished."""
         self.closed: list[HistoryEvent] = []
         """History of an execution that had ended when it was loaded."""
+        self.origins: tuple[ExecutionStartedEvent, Origin] | None = None
+        """Who sends this execution's messages, with the event that tells it."""
 
     @classmethod
     def load(
@@ -97,7 +102,7 @@ class Instance:
     def is_cacheable(self) -> bool:
         """Whether the cache may serve this object: absent and terminal rows may be changed by clients at any time,
         and so may a pending one that has not been started."""
-        return self.row is not None and not self.row.status.is_terminal and self.state.started is not None
+        return self.state.started is not None and self.row is not None and not self.row.status.is_terminal
 
     @property
     def is_ready(self) -> bool:
@@ -112,7 +117,9 @@ class Instance:
         """Return who sends this execution's messages."""
         started = self.state.started
         assert started is not None
-        return Origin(
+        if self.origins is not None and self.origins[0] is started:
+            return self.origins[1]
+        origin = Origin(
             instance_id=self.instance_id,
             execution_id=started.execution_id,
             name=started.name,
@@ -122,6 +129,8 @@ class Instance:
             parent_trace_context=started.parent_trace_context,
             sources=started.sources,
         )
+        self.origins = (started, origin)
+        return origin
 
     def append(self, events: Sequence[HistoryEvent]) -> None:
         """Add events to the history: to the fold and to the tail that the next row carries.
@@ -130,10 +139,18 @@ class Instance:
             ValueError, TypeError: one cannot be stored; nothing was added.
         """
         lines = [encode_event(event) for event in events]
-        for event in events:
-            self.state.apply(event)
         self.tail += lines
         self.tail_bytes += sum(map(len, lines))
+        apply = self.state.apply
+        for event in events:
+            apply(event)
+
+    def append_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
+        """Add the two events that the usual turn begins with; as :meth:`append`."""
+        lines = (encode_event(opened), encode_event(completed))
+        self.tail += lines
+        self.tail_bytes += len(lines[0]) + len(lines[1])
+        self.state.apply_step(opened, completed)
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
         """Move the whole tail to segment rows of at most about ``segment_bytes_max`` bytes each; return the writes."""
@@ -170,12 +187,16 @@ class Instance:
             self.execution.close()
             self.execution = None
 
+    def joined_tail(self) -> bytes:
+        """Return the tail as the row carries it."""
+        if len(self.tail) > 1:
+            self.tail = [b"".join(self.tail)]
+        return self.tail[0] if self.tail else b""
+
     def current_row(self) -> InstanceRow:
         """Return the row to store: the last planned one with the tail in it."""
         assert self.row is not None
-        if len(self.tail) > 1:
-            self.tail = [b"".join(self.tail)]
-        return msgspec.structs.replace(self.row, tail=self.tail[0] if self.tail else b"")
+        return msgspec.structs.replace(self.row, tail=self.joined_tail())
 
     def _segment(self, execution_id: str, lines: list[bytes]) -> PutSegment:
         write = PutSegment(self.instance_id, execution_id, self.segments, b"".join(lines))

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from durabletask_azure.core.actions import (
     Action,
     ContinuedAsNew,
@@ -79,8 +81,7 @@ _UNSTARTED = Start(
 )
 
 
-@dataclass(slots=True)
-class _Retry:
+class _Retry(msgspec.Struct):
     """A call with a retry policy: what to schedule again, and what has been tried."""
 
     policy: RetryPolicy
@@ -89,8 +90,7 @@ class _Retry:
     attempt: int = 1
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     """An activity or sub-orchestration whose result is awaited."""
 
     name: str
@@ -169,11 +169,12 @@ class Journal:
     # ------------------------------------------------------------ actions of the orchestrator
 
     def _record(self, make: Callable[[int], Action]) -> int:
-        self.check_alive()
-        self.sequence += 1
-        action = make(self.sequence)
+        if self.inert:
+            self.check_alive()
+        number = self.sequence = self.sequence + 1
+        action = make(number)
         if self.replaying:
-            self.unmatched[self.sequence] = action
+            self.unmatched[number] = action
         elif len(self.actions) >= self.options.actions_max:
             self.broken = OrchestrationLimitError(
                 f"the orchestrator takes more than {self.options.actions_max:,} actions without waiting for any"
@@ -182,7 +183,7 @@ class Journal:
             raise self.broken
         else:
             self.actions.append(action)
-        return self.sequence
+        return number
 
     def text_of(self, value: Any) -> str | None:
         """Return a value of the orchestrator as text; errors as of the data converter."""

@@ -46,6 +46,27 @@ class DurableTimer(Protocol):
         ...
 
 
+class _Handle(asyncio.Handle):
+    """A callback; as asyncio has it, made without the questions about debugging."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
 class _TimerHandle(asyncio.TimerHandle):
     """A delayed callback whose delay is a durable timer (``None`` once it fired, or when it was due at once)."""
 
@@ -87,12 +108,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
 
     def enter(self) -> None:
         """Make this the running loop of the thread until ``leave``."""
-        outer = _get_running_loop()
+        outer = self._outer = _get_running_loop()
         if outer is not None:
             self._outer_task = _swap_current_task(outer, None)
-        self._outer = outer
         self._outer_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finish_generator)
+        sys.set_asyncgen_hooks(None, self._finish_generator)
         _set_running_loop(self)
         self._running = True
 
@@ -104,7 +124,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         _set_running_loop(outer)
         if outer is not None:
             _swap_current_task(outer, self._outer_task)
-        self._outer = self._outer_task = self._outer_hooks = None
+            self._outer_task = None
+        self._outer = self._outer_hooks = None
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> LoopTask:
         """Start the first coroutine, in an empty context: nothing of the engine's context variables gets in."""
@@ -120,7 +141,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         steps_left = self._steps_max
         while ready:
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             if steps_left == 0:
                 ready.clear()
@@ -187,7 +208,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
         return handle

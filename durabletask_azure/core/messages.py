@@ -47,6 +47,7 @@ __all__ = [
     "decode_task",
     "encode_messages",
     "encode_task",
+    "source_of",
 ]
 
 
@@ -163,6 +164,16 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     sender_sent: int = 0
     parked: int = 0
     redriven: int = 0
+
+
+def source_of(message: Message) -> str:
+    """Return what a message is recognised by when it comes again, maybe under another id of its own."""
+    body = message.body
+    if isinstance(
+        body, (EventRaisedEvent, ExecutionTerminatedEvent, ExecutionSuspendedEvent, ExecutionResumedEvent)
+    ):
+        return body.source_id or message.id
+    return message.id
 
 
 class ActivityTask(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

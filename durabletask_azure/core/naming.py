@@ -8,6 +8,7 @@ a row or a message as it is, so it has to be encodable as UTF-8.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
@@ -53,7 +54,12 @@ def target_name(target: Any, what: str, *, chars_max: int) -> str:
                 f"an {what} is given by name, function, class or instance, not by {type(target).__name__}"
             )
         target = get_name(target)
-    return check_name(target, what=f"{what} name", chars_max=chars_max)
+    return _checked(target, what, chars_max)
+
+
+@lru_cache(maxsize=1_024)
+def _checked(name: str, what: str, chars_max: int) -> str:
+    return check_name(name, what=f"{what} name", chars_max=chars_max)
 
 
 def check_text(text: object, what: str) -> str:

@@ -48,6 +48,7 @@ __all__ = [
     "child_execution_id",
     "failure_of_ending",
     "messages_for",
+    "task_message",
     "to_instance",
     "unsent_messages",
 ]
@@ -96,7 +97,7 @@ def messages_for(event: HistoryEvent, origin: Origin) -> Iterable[Outbound]:
     """Return the messages ``event`` causes, in the order they are to be sent."""
     match event:
         case TaskScheduledEvent():
-            return (_task(event, origin),)
+            return (task_message(event, origin),)
         case TimerCreatedEvent():
             return (_timer(event, origin),)
         case SubOrchestrationInstanceCreatedEvent():
@@ -123,8 +124,12 @@ def unsent_messages(
     for event in events:
         if event.commit <= sent:
             continue
+        if isinstance(event, TaskScheduledEvent):
+            if event.event_id in state.tasks:
+                outbound.append(task_message(event, origin))
+            continue
         match event:
-            case TaskScheduledEvent() | SubOrchestrationInstanceCreatedEvent():
+            case SubOrchestrationInstanceCreatedEvent():
                 if event.event_id not in state.tasks:
                     continue
             case TimerCreatedEvent():
@@ -147,7 +152,8 @@ def failure_of_ending(event: ExecutionCompletedEvent, instance_id: str) -> Failu
     )
 
 
-def _task(event: TaskScheduledEvent, origin: Origin) -> ToActivities:
+def task_message(event: TaskScheduledEvent, origin: Origin) -> ToActivities:
+    """Return the task of a call of an activity."""
     task = ActivityTask(
         id=stable_id(origin.execution_id, "task", event.event_id),
         instance_id=origin.instance_id,

@@ -14,6 +14,9 @@ __all__ = ["PARTITIONS_MAX", "partition_name", "partition_of", "stable_id"]
 PARTITIONS_MAX = 128
 
 
+_blake2b = hashlib.blake2b
+
+
 @lru_cache(maxsize=8_192)
 def partition_of(instance_id: str, partitions: int) -> int:
     """Return the partition, 0 to ``partitions - 1``, that owns ``instance_id``."""
@@ -29,4 +32,4 @@ def partition_name(partition: int) -> str:
 def stable_id(*parts: object) -> str:
     """Return a 32-character id that depends on nothing but ``parts``: the same message gets the same id on a resend."""
     text = "\x1f".join(map(str, parts))
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return _blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

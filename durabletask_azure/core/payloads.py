@@ -110,6 +110,8 @@ class PayloadWriter:
     A value is stored under the name of the instance that will read it, so that purging the writer takes nothing away.
     """
 
+    __slots__ = ("_bytes_max", "_inline_bytes_max", "_partitions", "uploads")
+
     def __init__(self, *, partitions: int, inline_bytes_max: int, bytes_max: int) -> None:
         self._partitions = partitions
         self._inline_bytes_max = inline_bytes_max
@@ -123,7 +125,7 @@ class PayloadWriter:
             PayloadTooLargeError: over the cap; the message names ``what``, the size and the cap.
             UnicodeEncodeError: (a ``ValueError``) the text has half a surrogate pair: no UTF-8 can hold it.
         """
-        if text is None or (text.isascii() and len(text) <= self._inline_bytes_max):
+        if text is None or (len(text) <= self._inline_bytes_max and text.isascii()):
             return text
         data = text.encode()
         if len(data) <= self._inline_bytes_max:

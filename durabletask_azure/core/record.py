@@ -41,7 +41,14 @@ from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, Payload, Pay
 from durabletask_azure.core.state import ExecutionState
 from durabletask_azure.errors import PayloadTooLargeError
 
-__all__ = ["continued_events", "decided_events", "failed_event", "next_execution_id", "store_failure"]
+__all__ = [
+    "continued_events",
+    "decided_events",
+    "failed_event",
+    "next_execution_id",
+    "scheduled_tasks",
+    "store_failure",
+]
 
 _KEPT_MESSAGE_BYTES_MAX = 4_096
 _encoder = msgspec.json.Encoder()
@@ -90,6 +97,32 @@ def decided_events(
             events.append(ContinuedEvent(timestamp=now, commit=n, input=stored, next_execution_id=following))
         case _ as never:
             assert_never(never)
+    return events
+
+
+def scheduled_tasks(
+    decision: Decision, inline_chars_max: int, *, now: datetime, n: int
+) -> list[TaskScheduledEvent] | None:
+    """Return the events of a decision to call activities with small inputs; ``None`` if it is about anything else."""
+    if decision.completion is not None or decision.custom_status_set or decision.cancelled_timers:
+        return None
+    events: list[TaskScheduledEvent] = []
+    for action in decision.actions:
+        if not isinstance(action, ScheduleTask) or action.tags:
+            return None
+        text = action.input
+        if text is not None and (len(text) > inline_chars_max or not text.isascii()):
+            return None  # to be spilled, or, with half a surrogate pair, not to be stored; names were checked
+        events.append(
+            TaskScheduledEvent(
+                timestamp=now,
+                event_id=action.id,
+                commit=n,
+                name=action.name,
+                version=action.version,
+                input=text,
+            )
+        )
     return events
 
 

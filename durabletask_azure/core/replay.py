@@ -77,7 +77,7 @@ class Execution:
     """
 
     def __init__(self, definition: OrchestratorDefinition, options: RuntimeOptions) -> None:
-        self._definition = definition
+        self.definition = definition
         self._options = options
         self._journal = Journal(options)
         self._context = OrchestrationContext(self._journal)
@@ -123,7 +123,7 @@ class Execution:
             if self._completion is None:
                 check_all_matched(journal)
             for index, event in enumerate(new):
-                if self.is_finished:
+                if self._ended or self._completion is not None:
                     unfed = len(new) - index
                     break
                 self._apply(event, loaded)
@@ -155,9 +155,10 @@ class Execution:
     # ------------------------------------------------------------ one event
 
     def _apply(self, event: HistoryEvent, loaded: Mapping[str, str]) -> None:
+        if isinstance(event, OrchestratorStartedEvent):
+            self._journal.advance(event.timestamp)
+            return
         match event:
-            case OrchestratorStartedEvent():
-                self._journal.advance(event.timestamp)
             case (
                 TaskCompletedEvent()
                 | TaskFailedEvent()
@@ -206,7 +207,9 @@ class Execution:
         journal = self._journal
         match event:
             case TaskCompletedEvent():
-                journal.completed(event.task_scheduled_id, _text(event.result, loaded), is_child=False)
+                result = event.result
+                text = _text(result, loaded) if isinstance(result, BlobRef) else result
+                journal.completed(event.task_scheduled_id, text, is_child=False)
             case TaskFailedEvent():
                 journal.failed(event.task_scheduled_id, _details(event.failure, loaded), is_child=False)
             case TimerFiredEvent():
@@ -252,7 +255,7 @@ class Execution:
         )
         for carried in event.carried:
             journal.event_raised(carried, _text(carried.input, loaded))
-        self._main = self._loop.begin(run_definition(self._definition, self._context, self._options, text))
+        self._main = self._loop.begin(run_definition(self.definition, self._context, self._options, text))
 
     # ------------------------------------------------------------ the end
 

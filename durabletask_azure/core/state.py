@@ -79,15 +79,20 @@ class ExecutionState:
     def apply(self, event: HistoryEvent) -> None:
         """Take one more event of the history into account."""
         self.events += 1
+        if isinstance(event, OrchestratorStartedEvent):  # the three of every step first
+            self.now = event.timestamp
+            return
+        if isinstance(event, TaskCompletedEvent):
+            self.tasks.pop(event.task_scheduled_id, None)
+            return
+        if isinstance(event, TaskScheduledEvent):
+            self.tasks[event.event_id] = event
+            return
         match event:
-            case TaskCompletedEvent() | TaskFailedEvent():
+            case TaskFailedEvent():
                 self.tasks.pop(event.task_scheduled_id, None)
             case SubOrchestrationInstanceCompletedEvent() | SubOrchestrationInstanceFailedEvent():
                 self.tasks.pop(event.task_scheduled_id, None)
-            case OrchestratorStartedEvent():
-                self.now = event.timestamp
-            case TaskScheduledEvent():
-                self.tasks[event.event_id] = event
             case TimerCreatedEvent():
                 self.timers[event.event_id] = event.fire_at
             case TimerFiredEvent():
@@ -125,6 +130,12 @@ class ExecutionState:
                 self.status = RuntimeStatus.CONTINUED_AS_NEW
             case _ as never:
                 assert_never(never)
+
+    def apply_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
+        """Apply the two events that the usual turn begins with."""
+        self.events += 2
+        self.now = opened.timestamp
+        self.tasks.pop(completed.task_scheduled_id, None)
 
     def due_at(self) -> datetime | None:
         """Return when the first open timer is due."""

@@ -79,8 +79,11 @@ class Task(ABC, Generic[T_co]):
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         if not self._is_complete:
-            future = asyncio.get_running_loop().create_future()
-            self.subscribe(future, None)
+            future: asyncio.Future[None] = asyncio.Future(loop=asyncio.get_running_loop())
+            if self._observers is None:
+                self._observers = {future: None}
+            else:
+                self._observers[future] = None
             try:
                 yield from future
             except asyncio.CancelledError:
@@ -148,11 +151,14 @@ class Task(ABC, Generic[T_co]):
 
     def _finish(self) -> None:
         self._is_complete = True
-        hook, self._hook = self._hook, None
-        if hook is not None:
+        if self._hook is not None:
+            hook, self._hook = self._hook, None
             hook()
-        observers, self._observers = self._observers, None
-        for key, callback in (observers or {}).items():
+        observers = self._observers
+        if observers is None:
+            return
+        self._observers = None
+        for key, callback in observers.items():
             if callback is not None:
                 callback(self)
             elif not key.done():
@@ -168,7 +174,12 @@ class CompletableTask(Task[T]):
     __slots__ = ("expected_type",)
 
     def __init__(self, expected_type: Any = None) -> None:
-        super().__init__()
+        # As in Task, whose own call would be one more for each activity.
+        self._is_complete = False
+        self._result = None
+        self._exception = None
+        self._hook = None
+        self._observers = None
         self.expected_type = expected_type
 
     def complete(self, result: T) -> None:

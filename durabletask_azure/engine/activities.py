@@ -21,7 +21,8 @@ from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.core.payloads import BlobRef, PayloadWriter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.engine.activity_middleware import SurroundedWork
+from durabletask_azure.engine.activity_locks import keep_locks
+from durabletask_azure.engine.activity_middleware import unit_of
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
     describe,
@@ -34,7 +35,7 @@ from durabletask_azure.engine.activity_work import (
 from durabletask_azure.engine.caution import Caution
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
-from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
+from durabletask_azure.engine.retrying import kept_alive, patiently, within
 from durabletask_azure.engine.taken_task import DELIVERIES_EXHAUSTED, TakenTask
 from durabletask_azure.errors import PartitionLostError, PayloadMissingError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
@@ -73,7 +74,7 @@ class ActivityLoop:
         self._inside: dict[int, TakenTask] = {}
         self._held: deque[TakenTask] = deque()
         self._running = 0
-        self._caution = Caution(ports, settings, self._is_receiving)
+        self._caution = Caution(ports, registry, settings, self._is_receiving)
         self._results: list[tuple[TakenTask, ToPartition]] = []
         self._count = 0
         self._stopping = False
@@ -81,7 +82,10 @@ class ActivityLoop:
         self._room = asyncio.Event()
         self._ready = asyncio.Event()
         self._over = asyncio.Event()
-        self._receiver: asyncio.Task[None] | None = None
+        # Where a commit hands tasks to a receive that waits, one always waits while the other's are begun.
+        self._receivers = 1 if ports.atomic is None else 2
+        self._asked = 0  # tasks that receives under way may bring
+        self._receiving: list[asyncio.Task[None]] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     @property
@@ -92,10 +96,16 @@ class ActivityLoop:
     def start(self) -> None:
         """Begin to take and run tasks, on the running loop."""
         self._executor.open(self._finished)
-        self._receiver = asyncio.create_task(
-            kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
-        )
-        for what, call in (("sending activity results", self._send_results), ("renewing locks", self._renew)):
+        self._receiving = [
+            asyncio.create_task(
+                kept_alive(self._ports.clock, "receiving activities", self._receive, self._is_receiving)
+            )
+            for _ in range(self._receivers)
+        ]
+        for what, call in (
+            ("sending activity results", self._send_results),
+            ("renewing locks", self._keep_locks),
+        ):
             self._spawn(kept_alive(self._ports.clock, what, call, self._is_open))
 
     async def stop(self, grace_s: float) -> None:
@@ -124,8 +134,7 @@ class ActivityLoop:
         for task in tasks:
             task.cancel()
         # a receive is never cancelled (a task received in that moment would stay locked): it ends by itself
-        receiver = [] if self._receiver is None else [self._receiver]
-        await asyncio.gather(*tasks, *receiver, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._receiving, return_exceptions=True)
 
     def hurry(self) -> None:
         """Make a :meth:`stop` under way wait no longer."""
@@ -154,6 +163,7 @@ class ActivityLoop:
 
     async def _receive(self) -> None:
         while room := await self._room_left():
+            self._asked += room
             try:
                 deliveries = await patiently(
                     self._ports.clock,
@@ -164,23 +174,26 @@ class ActivityLoop:
                 )
             except PartitionLostError:  # patience ended with the loop
                 return
+            finally:
+                self._asked -= room
             if self._stopping:
                 await self._give_back(deliveries)
                 return
-            for delivery in deliveries:
-                self._take_in(delivery)
-            if any(map(self._caution.is_suspect, self._held)):
+            self._take_in(deliveries)
+            if self._caution.is_on(self._held):
                 await self._be_careful()
             self._pump()
 
     async def _room_left(self) -> int:
         """Wait until a task may be taken, and return how many, one at a time while care is taken; 0 at the end."""
         while not self._stopping:
-            room, care_s = self._inside_max - len(self._inside), self._caution.left_s()
-            if care_s > 0 and not self._caution.is_free(self._inside.values()):
+            room, care_s = self._inside_max - len(self._inside) - self._asked, self._caution.left_s()
+            if care_s > 0 and (self._asked or not self._caution.is_free(self._inside.values())):
                 self._room.clear()
                 await within(self._ports.clock, care_s, self._room)
             elif room > 0:
+                if self._receivers > 1 and not self._asked:
+                    room = (room + 1) // 2
                 return 1 if care_s > 0 else room
             else:
                 self._room.clear()
@@ -188,36 +201,36 @@ class ActivityLoop:
         return 0
 
     async def _be_careful(self) -> None:
-        """Let a suspect have this worker for itself, or put it back until it can."""
-        self._caution.begin()
-        for delivery in await self._caution.come_ahead():
-            self._take_in(delivery)
+        """Let one task have this worker for itself, or none until it can, and put the others back."""
+        self._take_in(await self._caution.come_ahead())
         waiting = list(self._held)
         self._held.clear()
-        suspect, aside = await self._caution.part(waiting, self._inside.values())
+        chosen, aside = await self._caution.part(waiting, self._inside.values())
         for entry in aside:
             self._leave(entry)
-        if suspect is not None and self._stopping:
-            await self._give_back([suspect.delivery])
-            self._leave(suspect)
-        elif suspect is not None:
-            self._held.append(suspect)
+        if chosen is not None and self._stopping:
+            await self._give_back([chosen.delivery])
+            self._leave(chosen)
+        elif chosen is not None:
+            self._held.append(chosen)
 
-    def _take_in(self, delivery: ActivityDelivery) -> None:
-        self._count += 1
-        entry = TakenTask(self._count, delivery, self._ports.clock.monotonic())
-        self._inside[entry.key] = entry
-        if delivery.delivery_count > 1:
-            self._counters.redeliveries += 1
-        task = delivery.task
-        if task is None:
-            self._spawn(self._put_aside(entry))
-        elif entry.deliveries > self._settings.delivery_count_max:
-            self._conclude(entry, None, entry.exhausted())
-        elif self._registry.activity(task.name) is None:
-            self._conclude(entry, None, not_registered(task, self._registry, self._options))
-        else:
-            self._held.append(entry)
+    def _take_in(self, deliveries: Sequence[ActivityDelivery]) -> None:
+        inside, held, find = self._inside, self._held, self._registry.activity
+        now = self._ports.clock.monotonic()
+        for delivery in deliveries:
+            self._count += 1
+            entry = inside[self._count] = TakenTask(self._count, delivery, now)
+            task = delivery.task
+            if delivery.delivery_count > 1:
+                self._counters.redeliveries += 1
+            if task is None:
+                self._spawn(self._put_aside(entry))
+            elif entry.deliveries > self._settings.delivery_count_max:
+                self._conclude(entry, None, entry.exhausted())
+            elif find(task.name) is None:
+                self._conclude(entry, None, not_registered(task, self._registry, self._options))
+            else:
+                held.append(entry)
 
     async def _put_aside(self, entry: TakenTask) -> None:
         """Dead-letter a task that cannot be read, or leave that to the queue: it counts what is given back."""
@@ -244,15 +257,17 @@ class ActivityLoop:
 
     def _pump(self) -> None:
         """Start what waits, as far as there are places."""
-        while self._held and self._running < self._running_max:
-            entry = self._held.popleft()
+        held = self._held
+        while held and self._running < self._running_max:
+            entry = held.popleft()
             entry.is_running = True
             self._running += 1
             self._counters.activities_started += 1
-            if isinstance(entry.task.input, BlobRef):
-                self._spawn(self._load(entry, entry.task.input))
+            text = entry.task.input
+            if isinstance(text, BlobRef):
+                self._spawn(self._load(entry, text))
             else:
-                self._submit(entry, entry.task.input)
+                self._submit(entry, text)
 
     async def _load(self, entry: TakenTask, ref: BlobRef) -> None:
         try:
@@ -276,18 +291,21 @@ class ActivityLoop:
             self._submit(entry, text)
 
     def _submit(self, entry: TakenTask, text: str | None) -> None:
-        definition = self._registry.activity(entry.task.name)
+        task, count = entry.task, entry.deliveries
+        definition = self._registry.activity(task.name)
         assert definition is not None
-        work = (entry.key, definition, entry.task, text, entry.deliveries, self._options)
-        surrounded = bool(self._options.activity_middleware)
-        self._executor.submit(SurroundedWork(*work, self._executor) if surrounded else ActivityWork(*work))
+        self._executor.submit(
+            unit_of(entry.key, definition, task, text, count, self._options, self._executor)
+        )
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
         for work in works:
             # Code inside middleware is a unit of its own (key 0, or none), and tells the one around it.
-            entry = self._inside.get(work.key) if isinstance(work, ActivityWork) else None
-            if entry is None or not isinstance(work, ActivityWork):
+            if not isinstance(work, ActivityWork):
+                continue
+            entry = self._inside.get(work.key)
+            if entry is None:
                 continue
             if not work.is_lost:
                 self._ended(entry, work.result, work.failure)
@@ -309,7 +327,8 @@ class ActivityLoop:
         if failure is not None:
             self._counters.activities_failed += 1
         self._conclude(entry, text, failure)
-        self._pump()
+        if self._held:
+            self._pump()
 
     def _free_place(self, entry: TakenTask) -> None:
         entry.is_running = False
@@ -381,7 +400,7 @@ class ActivityLoop:
             await patiently(
                 self._ports.clock,
                 self._settings,
-                f"sending {len(results)} activity results",
+                "sending activity results",
                 lambda: self._ports.activities.finish(results),
                 keep_going=self._is_open,
             )
@@ -395,11 +414,11 @@ class ActivityLoop:
             task = batch[0][0].task
             _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
             await self._give_back([batch[0][0].delivery])
-        for entry, _ in batch:
-            self._leave(entry)
+        self._leave(*(entry for entry, _ in batch))
 
-    def _leave(self, entry: TakenTask) -> None:
-        self._inside.pop(entry.key, None)
+    def _leave(self, *entries: TakenTask) -> None:
+        for entry in entries:
+            self._inside.pop(entry.key, None)
         self._room.set()
         if self._stopping and not self._inside:
             self._over.set()
@@ -412,39 +431,11 @@ class ActivityLoop:
         except Exception as error:
             _log.warning("%d activity tasks stay locked until their locks expire: %r", len(deliveries), error)
 
-    # ------------------------------------------------------------------ locks
+    async def _keep_locks(self) -> None:
+        await keep_locks(self._ports, self._settings, self._inside, self._lock_lost)
 
-    async def _renew(self) -> None:
-        lock_s = self._settings.lock_s
-        pause_s = lock_s / 3
-        while True:
-            await self._ports.clock.sleep(pause_s)
-            old = self._ports.clock.monotonic() - lock_s / 6
-            entries = [e for e in self._inside.values() if e.received_at <= old and not e.is_lost]
-            pause_s = lock_s / 3
-            if not entries:
-                continue
-            try:
-                lost = await self._ports.activities.renew([entry.delivery for entry in entries])
-            except RETRIED as error:
-                _log.warning("%d activity locks could not be renewed: %s", len(entries), error)
-                pause_s = lock_s / 15
-                continue
-            if lost:
-                tokens = [delivery.token for delivery in lost]
-                self._locks_lost([entry for entry in entries if entry.delivery.token in tokens])
-
-    def _locks_lost(self, entries: Sequence[TakenTask]) -> None:
-        for entry in entries:
-            if entry.key not in self._inside:
-                continue
-            entry.is_lost = True
-            if entry in self._held:
-                self._held.remove(entry)
-                self._leave(entry)
-            elif entry.is_running:
-                _log.warning(
-                    "the lock of activity %r of %r is lost: it may run a second time; its result is sent all the same",
-                    entry.task.name,
-                    entry.task.instance_id,
-                )
+    def _lock_lost(self, entry: TakenTask) -> None:
+        entry.is_lost = True
+        if entry in self._held:
+            self._held.remove(entry)
+            self._leave(entry)

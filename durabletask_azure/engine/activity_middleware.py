@@ -27,10 +27,25 @@ from durabletask_azure.engine.activity_work import ActivityWork
 from durabletask_azure.engine.executor import ActivityExecutor
 from durabletask_azure.errors import TaskFailedError, WorkerProcessError
 
-__all__ = ["SurroundedWork"]
+__all__ = ["SurroundedWork", "unit_of"]
 
 _NOBODYS_KEY = 0
 """Key of a unit that is no task of the activity loop; its keys begin with 1."""
+
+
+def unit_of(
+    key: int,
+    definition: ActivityDefinition,
+    task: ActivityTask,
+    text: str | None,
+    delivery_count: int,
+    options: RuntimeOptions,
+    executor: ActivityExecutor,
+) -> ActivityWork:
+    """Return the unit of work of a task, inside the middleware if there is any."""
+    if options.activity_middleware:
+        return SurroundedWork(key, definition, task, text, delivery_count, options, executor)
+    return ActivityWork(key, definition, task, text, delivery_count, options)
 
 
 class SurroundedWork(ActivityWork):

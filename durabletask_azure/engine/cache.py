@@ -6,6 +6,7 @@ An instance that is part of a commit under way is pinned: its object is one comm
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from durabletask_azure.core.instance import Instance
 
@@ -33,26 +34,39 @@ class WarmCache:
             self._instances.move_to_end(key)
         return instance
 
-    def pin(self, partition: int, instance: Instance) -> None:
-        """Keep the instance at hand until unpinned as often as pinned, cacheable or not."""
-        key = (partition, instance.instance_id)
-        self._instances[key] = instance
-        self._pins[key] = self._pins.get(key, 0) + 1
+    def find(self, partition: int, instance_ids: Iterable[str]) -> dict[str, Instance | None]:
+        """Return :meth:`get` of each."""
+        known = self._instances
+        found: dict[str, Instance | None] = {}
+        for instance_id in instance_ids:
+            key = (partition, instance_id)
+            instance = found[instance_id] = known.get(key)
+            if instance is not None:
+                known.move_to_end(key)
+        return found
 
-    def unpin(self, partition: int, instance: Instance) -> None:
-        """Let go of one pin; what storage may now serve better (absent, pending, terminal) leaves the cache."""
-        key = (partition, instance.instance_id)
-        if self._instances.get(key) is not instance:
-            return
-        left = self._pins.get(key, 1) - 1
-        if left > 0:
-            self._pins[key] = left
-            return
-        self._pins.pop(key, None)
-        if not instance.is_cacheable:
-            del self._instances[key]
-            instance.drop_execution()
-        elif len(self._instances) > self._limit:
+    def pin(self, partition: int, instances: Iterable[Instance]) -> None:
+        """Keep instances at hand until unpinned as often as pinned, cacheable or not."""
+        known, pins = self._instances, self._pins
+        for instance in instances:
+            key = (partition, instance.instance_id)
+            known[key] = instance
+            pins[key] = pins.get(key, 0) + 1
+
+    def unpin(self, partition: int, instances: Iterable[Instance]) -> None:
+        """Let go of one pin of each; what storage may now serve better (absent, pending, terminal) leaves the cache."""
+        known, pins = self._instances, self._pins
+        for instance in instances:
+            key = (partition, instance.instance_id)
+            if known.get(key) is not instance:
+                continue
+            left = pins.pop(key, 1) - 1
+            if left > 0:
+                pins[key] = left
+            elif not instance.is_cacheable:
+                del known[key]
+                instance.drop_execution()
+        if len(known) > self._limit:
             self._make_room()
 
     def drop(self, partition: int, instance_id: str) -> None:

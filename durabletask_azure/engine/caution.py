@@ -17,6 +17,7 @@ import msgspec
 
 from durabletask_azure.core.messages import ToActivities
 from durabletask_azure.core.partitioning import stable_id
+from durabletask_azure.core.registry import Registry
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.engine.taken_task import TakenTask
 from durabletask_azure.errors import PartitionLostError
@@ -31,8 +32,11 @@ _log = logging.getLogger("durabletask_azure.engine.activities")
 class Caution:
     """One activity loop's care: whether it is taken now, and what is done for it."""
 
-    def __init__(self, ports: HubPorts, settings: Settings, keep_going: Callable[[], bool]) -> None:
+    def __init__(
+        self, ports: HubPorts, registry: Registry, settings: Settings, keep_going: Callable[[], bool]
+    ) -> None:
         self._ports = ports
+        self._registry = registry
         self._settings = settings
         self._keep_going = keep_going
         self._until = float("-inf")
@@ -41,13 +45,21 @@ class Caution:
         """Return for how long tasks are taken one at a time, each when the one before has ended; 0 if they are not."""
         return max(0.0, self._until - self._ports.clock.monotonic())
 
-    def begin(self) -> None:
-        """Take care from now on, for the time of a lock: what has lived so long may just take long."""
-        self._until = self._ports.clock.monotonic() + self._settings.lock_s
+    def is_on(self, waiting: Iterable[TakenTask]) -> bool:
+        """Return whether care is taken now; a suspect among those that wait begins it.
 
-    def is_suspect(self, entry: TakenTask) -> bool:
-        """Return whether this task may be what ended its workers."""
-        return entry.deliveries >= self._settings.careful_delivery_count
+        It lasts for the time of a lock: what has lived so long may just take long.
+        """
+        if any(map(self._is_suspect, waiting)):
+            self._until = self._ports.clock.monotonic() + self._settings.lock_s
+        return self._until > self._ports.clock.monotonic()
+
+    def _is_suspect(self, entry: TakenTask) -> bool:
+        if entry.deliveries < self._settings.careful_delivery_count:
+            return False
+        definition = self._registry.activity(entry.task.name)
+        # What runs in a process of its own ends that one only.
+        return definition is not None and definition.process is None
 
     def is_free(self, others: Iterable[TakenTask]) -> bool:
         """Return whether a suspect may start beside these: they have been here for the time of a lock."""
@@ -57,22 +69,28 @@ class Caution:
     async def part(
         self, waiting: Sequence[TakenTask], inside: Iterable[TakenTask]
     ) -> tuple[TakenTask | None, Sequence[TakenTask]]:
-        """Put tasks that have not begun back into the queue, all but a suspect that may start now.
+        """Put tasks that have not begun back into the queue, all but one that may start now, a suspect if there is one.
 
         Returns:
             That one, if there is one, and those that are in the queue again.
         """
-        suspect = None
-        if self.is_free(entry for entry in inside if entry not in waiting):
-            suspect = next(filter(self.is_suspect, waiting), None)
-        aside = [entry for entry in waiting if entry is not suspect]
+        chosen = None
+        if waiting and self.is_free(entry for entry in inside if entry not in waiting):
+            chosen = next(filter(self._is_suspect, waiting), waiting[0])
+        aside = [entry for entry in waiting if entry is not chosen]
         try:
             await self._set_aside(aside)
         except Exception as error:
             if not isinstance(error, PartitionLostError):  # that is: the loop stops
                 _log.exception("tasks that wait for another cannot be put back uncounted")
-            await self._ports.activities.abandon([entry.delivery for entry in aside])
-        return suspect, aside
+            await self._give_back(aside)
+        return chosen, aside
+
+    async def _give_back(self, entries: Sequence[TakenTask]) -> None:
+        try:
+            await self._ports.activities.abandon([entry.delivery for entry in entries])
+        except Exception as error:
+            _log.warning("%d activity tasks stay locked until their locks expire: %r", len(entries), error)
 
     async def come_ahead(self) -> Sequence[ActivityDelivery]:
         """Have nothing taken ahead; return what came without having been asked for."""

@@ -19,7 +19,7 @@ from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOut
 from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.retrying import patiently
-from durabletask_azure.engine.work import Work, attempts_at, closing_of
+from durabletask_azure.engine.work import Work, attempts_at, closing_of, settle
 from durabletask_azure.errors import CommitRefusedError
 from durabletask_azure.ports import Delivery, Receipt
 
@@ -125,6 +125,11 @@ class Committer:
         """Whether so many messages are committed but not completed that no more may be received."""
         return len(self._unsettled) >= self._settings.unsettled_max
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether any message is committed and not known to be completed."""
+        return bool(self._unsettled or self._inherited)
+
     def is_settled(self, delivery: Delivery) -> bool:
         """Whether a redelivered message is known to be committed: it only has to be completed."""
         return delivery.id in self._unsettled or self._inherited.pop(delivery.id, self) is not self
@@ -169,7 +174,7 @@ class Committer:
                 closing = closing_of(own)
                 self._forget_attempts(own, closing)
                 self.complete(closing)
-                self._settle(own)
+                settle(own)
             else:
                 turns.append(turn)
         self._groups = 0
@@ -177,18 +182,18 @@ class Committer:
         while groups:
             group = groups.popleft()
             own = [item for turn in group.turns for item in items[id(turn)]]
+            closing = closing_of(own)
             try:
-                receipt = await self._transact(group, own, is_last=not groups)
+                receipt = await self._transact(group, own, closing, is_last=not groups)
             except CommitRefusedError as error:
                 groups.extendleft(reversed(self._refused(group, error, items)))
                 continue
-            await self._applied(group, own, receipt)
+            await self._applied(group, own, closing, receipt)
         if self._owner.chain.row.n >= work.n:
             self._owner.sender.end(work.n)
         else:
             self._owner.sender.withdraw(work.n)
-        for instance in work.pinned:
-            self._owner.warm.unpin(self._owner.partition, instance)
+        self._owner.warm.unpin(self._owner.partition, work.pinned)
 
     def _plan(self, turns: Sequence[Turn], n: int) -> list[Group]:
         limits = self._ports.limits
@@ -204,14 +209,17 @@ class Committer:
         self._groups += len(groups)
         return groups
 
-    async def _transact(self, group: Group, items: Sequence[Item], *, is_last: bool) -> Receipt | None:
+    async def _transact(
+        self, group: Group, items: Sequence[Item], closing: Sequence[Delivery], *, is_last: bool
+    ) -> Receipt | None:
         chain = self._owner.chain
-        closing = closing_of(items)
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        done = attempts_at(items, closing) if self.attempts else ()
-        attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
+        attempts: tuple[tuple[str, int], ...] = ()
+        if self.attempts:
+            done = attempts_at(items, closing)
+            attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
             receipt = await chain.execute(
@@ -266,24 +274,27 @@ class Committer:
         room = max(0, min(_OUTBOX_DELETES_MAX, self._ports.limits.rows_max - 2 - beside))
         return [DeleteOutbox(n, index) for n, index in self._outbox if n <= sent][:room]
 
-    async def _applied(self, group: Group, items: Sequence[Item], receipt: Receipt | None) -> None:
+    async def _applied(
+        self, group: Group, items: Sequence[Item], closing: Sequence[Delivery], receipt: Receipt | None
+    ) -> None:
         owner = self._owner
-        closing = closing_of(items)
-        self._settle(items)
+        settle(items)
         self._forget_attempts(items, closing)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
             self.complete(closing)
         else:
-            owner.counters.messages_sent += len(group.sends)
+            owner.counters.messages_sent += sum(len(t.outbound) + len(t.eventless) for t in group.turns)
+        etags = None if receipt is None else receipt.etags
+        after = owner.recovery.after
         for turn in group.turns:
             instance = turn.instance
-            if receipt is None:
+            if etags is None:
                 self._evict(instance)
             else:
-                instance.etag = receipt.etags.get(instance.instance_id) if instance.row is not None else None
-            owner.recovery.after(turn)
+                instance.etag = etags.get(instance.instance_id) if instance.row is not None else None
+            after(turn)
         for part in group.cleanup:
             try:
                 await owner.chain.commit(part)
@@ -318,11 +329,6 @@ class Committer:
         self._stale = True
 
     # ------------------------------------------------------------------ deliveries
-
-    def _settle(self, items: Iterable[Item]) -> None:
-        for item in items:
-            if item.origin is not None:
-                item.origin.left -= 1
 
     def complete(self, deliveries: Sequence[Delivery]) -> None:
         """Complete messages whose effect is committed; with shared transactions they ride on the next commit."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from durabletask_azure.core.messages import Inbound
 from durabletask_azure.ports import Delivery
@@ -13,16 +14,14 @@ from durabletask_azure.ports import Delivery
 __all__ = ["Inbox", "Item", "Open"]
 
 
-@dataclass(slots=True)
-class Open:
+class Open(msgspec.Struct):
     """A broker message that is not completed yet: ``left`` of its messages are not committed."""
 
     delivery: Delivery
     left: int
 
 
-@dataclass(slots=True)
-class Item:
+class Item(msgspec.Struct):
     """One message of a delivery for one instance; without a message, a nudge: look what is due there."""
 
     order: int
@@ -55,14 +54,17 @@ class Inbox:
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """Append the messages of readable deliveries."""
+        order = self._order
+        append = self._items.append
         for delivery in deliveries:
-            origin = Open(delivery, len(delivery.messages))
-            for message in delivery.messages:
-                self._order += 1
-                inbound = Inbound(
-                    message=message, enqueued_at=delivery.enqueued_at, delivery_count=delivery.delivery_count
-                )
-                self._items.append(Item(self._order, message.instance_id, inbound, origin))
+            messages = delivery.messages
+            origin = Open(delivery, len(messages))
+            at, count = delivery.enqueued_at, delivery.delivery_count
+            for message in messages:
+                order += 1
+                inbound = Inbound(message=message, enqueued_at=at, delivery_count=count)
+                append(Item(order, message.instance_id, inbound, origin))
+        self._order = order
         if self._items:
             self._filled.set()
 
@@ -90,12 +92,12 @@ class Inbox:
 
     def take(self, count_max: int) -> list[Item]:
         """Take the first items, at most ``count_max``."""
-        items: list[Item] = []
-        while self._items and len(items) < count_max:
-            item = self._items.popleft()
-            if item.inbound is None:
-                self._nudges.pop(item.instance_id, None)
-            items.append(item)
+        count = min(count_max, len(self._items))
+        items = [self._items.popleft() for _ in range(count)]
+        if self._nudges:
+            for item in items:
+                if item.inbound is None:
+                    self._nudges.pop(item.instance_id, None)
         if not self._items:
             self._filled.clear()
         return items

@@ -123,7 +123,7 @@ class InstanceReader:
         if fetch_payloads:
             wanted += [row.input, row.output]
         refs = [value for value in wanted if isinstance(value, BlobRef)]
-        loaded = await self._load(row.instance_id, refs)
+        loaded = await self._load(row.instance_id, refs) if refs else {}
         failure, text = row.failure, resolve(row.tags, loaded)
         try:
             if isinstance(failure, BlobRef):

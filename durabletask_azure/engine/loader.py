@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
@@ -9,11 +10,12 @@ from typing import TypeVar
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import HistoryEvent, replay_refs
+from durabletask_azure.core.history import HistoryEvent, TaskCompletedEvent, replay_refs
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import (
     ContinuedChild,
     FailInstance,
+    Inbound,
     Message,
     PurgeInstance,
     ReplaceInstance,
@@ -26,7 +28,7 @@ from durabletask_azure.core.rows import InstanceRow
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.errors import HistoryMissingError, PayloadMissingError
-from durabletask_azure.ports import HubPorts, StoredInstance
+from durabletask_azure.ports import HubPorts, ReadsTogether, StoredInstance
 from durabletask_azure.settings import Settings
 
 __all__ = ["Loader", "UnreadableRowError", "needed_refs"]
@@ -58,6 +60,7 @@ class Loader:
         self._counters = counters
         self._partition = partition
         self._keep_going = keep_going
+        self._together = ports.store if isinstance(ports.store, ReadsTogether) else None
 
     async def instance(self, instance_id: str) -> Instance:
         """Return the instance as storage has it, absent ones too.
@@ -68,6 +71,24 @@ class Loader:
         """
         self._counters.instances_loaded += 1
         return await self._patiently(f"loading instance {instance_id!r}", lambda: self._read(instance_id))
+
+    async def instances(self, instance_ids: Sequence[str]) -> list[Instance | BaseException]:
+        """Return :meth:`instance` of each, or what it raises; in the same order."""
+        loaded: dict[str, Instance | BaseException] = {}
+        together = self._together
+        if together is not None and len(instance_ids) > 1:
+            found = await self._patiently(
+                "loading instances", lambda: together.read_instances(self._partition, instance_ids)
+            )
+            for instance_id, stored in found.items():
+                instance = _loaded(instance_id, stored)
+                if instance is not None:
+                    self._counters.instances_loaded += 1
+                    loaded[instance_id] = instance
+        left = [instance_id for instance_id in instance_ids if instance_id not in loaded]
+        results = await asyncio.gather(*map(self.instance, left), return_exceptions=True) if left else ()
+        loaded.update(zip(left, results, strict=True))
+        return [loaded[instance_id] for instance_id in instance_ids]
 
     async def _read(self, instance_id: str) -> Instance:
         store = self._ports.store
@@ -124,9 +145,25 @@ class Loader:
         return await patiently(self._ports.clock, self._settings, what, call, keep_going=self._keep_going)
 
 
-def needed_refs(instance: Instance, messages: Sequence[Message]) -> Sequence[BlobRef]:
+def _loaded(instance_id: str, stored: StoredInstance) -> Instance | None:
+    """Return the instance of a row that needs nothing else; ``None`` if there is more to read, or to complain of."""
+    row = stored.row
+    if row.segments or row.instance_id != instance_id:
+        return None
+    try:
+        return Instance.load(row, stored.etag, b"")
+    except msgspec.DecodeError:
+        return None
+
+
+def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[BlobRef]:
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
     row = instance.row
+    if instance.execution is not None and len(inbound) == 1:
+        body = inbound[0].message.body
+        if isinstance(body, TaskCompletedEvent) and not isinstance(body.result, BlobRef):
+            return ()
+    messages = [one.message for one in inbound]
     if row is not None and not instance.cold and not row.kept and instance.state.started is not None:
         # The usual case: a warm instance. One that has ended may be taken up again where it failed.
         return (*_refs_of(messages, row.execution_id), *_failure_refs(row, messages))

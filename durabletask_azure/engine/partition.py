@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails, describe_failure
@@ -42,6 +43,7 @@ __all__ = ["PartitionOwner"]
 
 _log = logging.getLogger("durabletask_azure.engine.partition")
 _RECEIVE_WAIT_S = 1.0
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class PartitionOwner:
@@ -170,12 +172,7 @@ class PartitionOwner:
                 continue
             await self.committer.room()
             if self._alive:
-                try:
-                    await self._one_batch()
-                    if self.quiet.is_held_by(self):
-                        await self.committer.drain()
-                finally:
-                    self.quiet.end(self)
+                await self.quiet.around(self, self._one_batch, self.committer.drain)
         if self._failure is not None:
             raise self._failure
 
@@ -185,36 +182,51 @@ class PartitionOwner:
         epoch = self.committer.epoch
         work = Work(n=self.committer.next_n(), epoch=epoch)
         by_instance: dict[str, list[Item]] = {}
+        is_nudged = False
         for item in items:
-            by_instance.setdefault(item.instance_id, []).append(item)
+            own = by_instance.get(item.instance_id)
+            if own is None:
+                by_instance[item.instance_id] = [item]
+            else:
+                own.append(item)
+            is_nudged = is_nudged or item.inbound is None
         self.busy_since = self.ports.clock.monotonic()
-        server_now = await self._server_time() if any(item.inbound is None for item in items) else None
+        server_now = await self._server_time() if is_nudged else None
         instances = await self._load(by_instance, work)
+        context: TurnContext | None = None
         for instance, own in instances:
-            inbound = [item.inbound for item in own if item.inbound is not None]
-            now = server_now or max(one.enqueued_at for one in inbound)
+            first = own[0].inbound
+            if first is not None and len(own) == 1:
+                inbound = [first]
+                now = server_now or first.enqueued_at
+            else:
+                inbound = [item.inbound for item in own if item.inbound is not None]
+                now = server_now or max(one.enqueued_at for one in inbound)
             if len(inbound) < len(own) and not instance.is_terminal:
                 inbound += overdue_timers(instance, now, self.settings.timer_grace_s)
-            loaded: dict[str, str] = {}
+            loaded: Mapping[str, str] = _NOTHING
             broken: FailureDetails | None = None
-            refs = needed_refs(instance, [one.message for one in inbound])
+            refs = needed_refs(instance, inbound)
             if refs:
                 loaded, broken = await self.loader.values(instance, refs)
             if self.quiet.holder is not None:
                 await self.quiet.wait(self)
             if self.committer.epoch != epoch:
                 break
+            if context is None or refs or context.server_now is not now:
+                context = self._context(work, now)
             try:
                 failure = broken or self.recovery.poisoned(own)
-                turn = self._run(instance, inbound, loaded, self._context(work, now), failure)
+                turn = self._run(instance, inbound, loaded, context, failure)
             except KeyboardInterrupt as error:
                 if threading.current_thread() is threading.main_thread():
                     raise
                 await self._interrupted(instance, own, work, error)
                 del by_instance[instance.instance_id]  # given back already
                 continue
-            self.loader.unstored.update(turn.uploads)
-            work.add(turn, own)
+            if turn.uploads:
+                self.loader.unstored.update(turn.uploads)
+            work.turns.append((turn, own))
         self.busy_since = None
         if self.committer.epoch != epoch or not self._alive:
             self.committer.give_back([item for own in by_instance.values() for item in own], work.pinned)
@@ -234,28 +246,24 @@ class PartitionOwner:
     async def _load(
         self, by_instance: dict[str, list[Item]], work: Work
     ) -> list[tuple[Instance, list[Item]]]:
-        warm = {name: self.warm.get(self.partition, name) for name in by_instance}
+        warm = self.warm.find(self.partition, by_instance)
         if any(instance is not None and not instance.is_cacheable for instance in warm.values()):
             # ended or purged by a commit still under way: once that is done, only storage knows what is there
             await self.committer.drain()
-            warm = {name: self.warm.get(self.partition, name) for name in by_instance}
+            warm = self.warm.find(self.partition, by_instance)
         warm = await self._forget(by_instance, warm)
-        for instance in warm.values():
-            if instance is not None:
-                self.warm.pin(self.partition, instance)
-                work.pinned.append(instance)
+        work.pinned += [instance for instance in warm.values() if instance is not None]
+        self.warm.pin(self.partition, work.pinned)
         missing = [name for name, instance in warm.items() if instance is None]
         if missing:
-            results = await asyncio.gather(
-                *(self.loader.instance(name) for name in missing), return_exceptions=True
-            )
+            results = await self.loader.instances(missing)
             for name, result in zip(missing, results, strict=True):
                 if isinstance(result, UnreadableRowError):
                     await self.recovery.put_aside(by_instance.pop(name), str(result))
                 elif isinstance(result, BaseException):
                     raise result
                 else:
-                    self.warm.pin(self.partition, result)
+                    self.warm.pin(self.partition, (result,))
                     work.pinned.append(result)
                     warm[name] = result
         return [(instance, by_instance[name]) for name, instance in warm.items() if instance is not None]
@@ -267,33 +275,34 @@ class PartitionOwner:
         names = [
             name
             for name, own in by_instance.items()
+            if warm[name] is not None
             for one in own
             if one.inbound is not None and type(one.inbound.message.body) is ResetInstance
         ]
-        if not any(warm[name] is not None for name in names):
+        if not names:
             return warm
         await self.committer.drain()
         for name in names:
             self.warm.drop(self.partition, name)
-        return {name: self.warm.get(self.partition, name) for name in by_instance}
+        return self.warm.find(self.partition, by_instance)
 
     def _run(
         self,
         instance: Instance,
         inbound: Sequence[Inbound],
-        loaded: dict[str, str],
+        loaded: Mapping[str, str],
         context: TurnContext,
         broken: FailureDetails | None,
     ) -> Turn:
-        clock = self.ports.clock
-        begun = clock.monotonic()
-        replay = len(instance.cold or ()) if instance.execution is None else 0
+        monotonic, counters = self.ports.clock.monotonic, self.counters
+        begun = monotonic()
+        replay = 0 if instance.cold is None or instance.execution is not None else len(instance.cold)
         turn = run_turn(instance, inbound, loaded, context, broken=broken)
-        took = clock.monotonic() - begun
-        self.counters.turns += 1
-        self.counters.events += turn.events
-        if instance.execution is not None and replay:
-            self.counters.replayed_events += replay
+        took = monotonic() - begun
+        counters.turns += 1
+        counters.events += turn.events
+        if replay and instance.execution is not None:
+            counters.replayed_events += replay
         for note in turn.notes:
             self.counters.messages_dropped += 1
             _log.info("%s: %s", self.name, note)
@@ -364,6 +373,7 @@ class PartitionOwner:
     async def _take_in(self, deliveries: Sequence[Delivery]) -> None:
         self.counters.messages_received += len(deliveries)
         fresh: list[Delivery] = []
+        may_be_settled = self.committer.has_settled
         for delivery in deliveries:
             if delivery.delivery_count > 1:
                 self.counters.redeliveries += 1
@@ -371,7 +381,7 @@ class PartitionOwner:
                 await self.recovery.dead_letter(
                     delivery, "undecodable", delivery.error or "no messages in it"
                 )
-            elif self.committer.is_settled(delivery):
+            elif may_be_settled and self.committer.is_settled(delivery):
                 self.committer.complete([delivery])
             else:
                 fresh.append(delivery)

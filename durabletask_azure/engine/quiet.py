@@ -8,6 +8,7 @@ turns of the other partitions wait for that, at most as long as they are told.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from durabletask_azure.engine.retrying import within
 from durabletask_azure.ports import Clock
@@ -35,6 +36,20 @@ class Quiet:
             await self._over.wait()
         self.holder = owner
         self._over.clear()
+
+    async def around(
+        self,
+        owner: object,
+        batch: Callable[[], Awaitable[None]],
+        committed: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Run a batch of this owner's; if it made an attempt, that ends when all is ``committed``."""
+        try:
+            await batch()
+            if self.is_held_by(owner):
+                await committed()
+        finally:
+            self.end(owner)
 
     def end(self, owner: object) -> None:
         """End this owner's attempt, if it makes one."""

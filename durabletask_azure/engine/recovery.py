@@ -278,9 +278,9 @@ class Recovery:
             if instance_id not in self._codeless:
                 _log.warning("instance %r waits: %s", instance_id, row.reason)
             self._codeless[instance_id] = None
-        else:
+        elif self._codeless:
             self._codeless.pop(instance_id, None)
-        if turn.instance.is_ready:
+        if row is not None and row.ready:
             self._owner.inbox.nudge(instance_id)
         if turn.cancels:
             self._owner.spawn(self._cancel(turn.cancels))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from durabletask_azure.core.failures import FailureDetails
 from durabletask_azure.core.messages import ActivityTask
 from durabletask_azure.ports import ActivityDelivery
@@ -15,7 +17,7 @@ DELIVERIES_EXHAUSTED = "ActivityDeliveriesExhausted"
 class TakenTask:
     """A task this worker has: waiting, running, or with a result that is not yet sent."""
 
-    __slots__ = ("deliveries", "delivery", "is_lost", "is_running", "key", "readable", "received_at")
+    __slots__ = ("deliveries", "delivery", "is_lost", "is_running", "key", "received_at", "task")
 
     def __init__(self, key: int, delivery: ActivityDelivery, received_at: float) -> None:
         self.key = key
@@ -23,15 +25,12 @@ class TakenTask:
         self.received_at = received_at
         self.is_running = False
         self.is_lost = False
-        self.readable = delivery.task
-        earlier = 0 if delivery.task is None else delivery.task.deliveries
-        self.deliveries = earlier + delivery.delivery_count
-
-    @property
-    def task(self) -> ActivityTask:
-        """What is to be done; the task could be read."""
-        assert self.readable is not None
-        return self.readable
+        self.task = cast(ActivityTask, delivery.task)
+        """What is to be done; nobody asks this of a task that could not be read."""
+        self.deliveries = delivery.delivery_count
+        """How often it was handed out, in the messages before this one as well."""
+        if delivery.task is not None:
+            self.deliveries += delivery.task.deliveries
 
     def exhausted(self) -> FailureDetails:
         """Return the failure of a task that is not tried any more."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.turn import Turn
-from durabletask_azure.engine.inbox import Item, Open
+from durabletask_azure.engine.inbox import Item
 from durabletask_azure.ports import Delivery
 
-__all__ = ["Work", "attempts_at", "closing_of"]
+__all__ = ["Work", "attempts_at", "closing_of", "settle"]
 
 
 @dataclass(slots=True)
@@ -22,10 +22,6 @@ class Work:
     turns: list[tuple[Turn, list[Item]]] = field(default_factory=list[tuple[Turn, list[Item]]])
     pinned: list[Instance] = field(default_factory=list[Instance])
 
-    def add(self, turn: Turn, items: list[Item]) -> None:
-        """Add one instance's turn."""
-        self.turns.append((turn, items))
-
     def items(self) -> list[Item]:
         """All items of the batch."""
         return [item for _, items in self.turns for item in items]
@@ -33,12 +29,25 @@ class Work:
 
 def closing_of(items: Iterable[Item]) -> list[Delivery]:
     """Return the deliveries of which these items are all that is left."""
-    counts: dict[int, tuple[Open, int]] = {}
+    closing: list[Delivery] = []
+    counts: dict[int, int] = {}
+    for item in items:
+        origin = item.origin
+        if origin is None:
+            continue
+        count = 1
+        if origin.left > 1:  # of a pack
+            count = counts[id(origin)] = counts.get(id(origin), 0) + 1
+        if origin.left == count:
+            closing.append(origin.delivery)
+    return closing
+
+
+def settle(items: Iterable[Item]) -> None:
+    """Note that items are done with."""
     for item in items:
         if item.origin is not None:
-            _, count = counts.get(id(item.origin), (item.origin, 0))
-            counts[id(item.origin)] = (item.origin, count + 1)
-    return [origin.delivery for origin, count in counts.values() if origin.left == count]
+            item.origin.left -= 1
 
 
 def attempts_at(items: Iterable[Item], closing: Iterable[Delivery]) -> set[str]:

@@ -111,9 +111,11 @@ async def bench(
         concurrency_max=concurrency_max,
     )
     loop.start()
-    yield Bench(ports, session, loop, counters)
-    await loop.stop(0)
-    await session.close()
+    try:
+        yield Bench(ports, session, loop, counters)
+    finally:
+        await loop.stop(0)
+        await session.close()
 
 
 class QueueWithTricks:
@@ -138,7 +140,12 @@ class QueueWithTricks:
         found = await self._real.receive(count_max, wait_s, names)
         if self.unreadable:
             return [msgspec.structs.replace(one, task=None, error="garbage") for one in found]
-        return [msgspec.structs.replace(one, delivery_count=self.deliveries) for one in found]
+        return [msgspec.structs.replace(one, delivery_count=self._count(one)) for one in found]
+
+    def _count(self, delivery: ActivityDelivery) -> int:
+        """Return the count that makes ``deliveries`` with those of the messages before."""
+        earlier = 0 if delivery.task is None else delivery.task.deliveries
+        return max(1, self.deliveries - earlier)
 
     async def finish(self, results: list[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         self.finish_calls.append(len(results))

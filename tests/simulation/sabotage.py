@@ -149,11 +149,11 @@ def late_resend(original: Any) -> Any:
 
 
 def send_first(original: Any) -> Any:
-    async def transact(self: Any, group: Any, items: Any, **options: Any) -> Any:
+    async def transact(self: Any, group: Any, *arguments: Any, **options: Any) -> Any:
         for out in group.sends:
             queue = self._ports.activities if hasattr(out, "task") else self._ports.orchestrations
             await queue.send([out])
-        return await original(self, group, items, **options)
+        return await original(self, group, *arguments, **options)
 
     return transact
 
@@ -344,8 +344,10 @@ def suspicious_of_none(original: Any) -> Any:
 
 
 def values_of_stale_messages(original: Any) -> Any:
-    def needed_refs(instance: Any, messages: Any) -> Any:
-        return original(instance, [msgspec.structs.replace(one, execution_id=None) for one in messages])
+    def needed_refs(instance: Any, inbound: Any) -> Any:
+        replace = msgspec.structs.replace
+        for_any = [replace(one, message=replace(one.message, execution_id=None)) for one in inbound]
+        return original(instance, for_any)
 
     return needed_refs
 

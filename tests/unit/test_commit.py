@@ -185,3 +185,16 @@ def test_an_outbox_row_survives_storage() -> None:
     (turn,) = begun(Bench(waits), 1)
     row = OutboxRow(n=1, index=2, messages=tuple(eventless(turn, 2, 1).eventless), unsent=("a",))
     assert msgspec.json.decode(msgspec.json.encode(row), type=OutboxRow) == row
+
+
+def test_a_hub_with_one_transaction_for_everything_commits_a_batch_as_one_group() -> None:
+    turns = begun(Bench(waits), 3)
+    (group,) = plan(turns, bytes_max=None, keep_outbox=False, instances_max=1_000)
+
+    assert group.turns == turns
+    assert group.writes() == [write for turn in turns for write in turn.writes()]
+    assert group.sends == [out for turn in turns for out in turn.outbound]
+    assert not group.staged
+    assert not group.cleanup
+    assert plan([], bytes_max=None, keep_outbox=False) == []
+    assert len(plan(turns, bytes_max=None, keep_outbox=False, instances_max=2)) == 2
