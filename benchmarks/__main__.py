@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cpubound, fanout, load, memory, profile
+from benchmarks import cpubound, fanout, memory, profile
 from benchmarks.compare import PEERS, compare
 from benchmarks.fresh import ROOT
+from benchmarks.load import run as load
 from benchmarks.processes import require_linux
 from benchmarks.wire import run as wire
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             out=options.out,
         )
     if options.command == load.COMMAND:
-        load.run(small=options.small, plots=options.plots)
+        load.run(small=options.small, plots=options.plots, only=options.only)
         return 0
     module = {module.COMMAND: module for module in _MODULES}[options.command]
     module.run(small=options.small)

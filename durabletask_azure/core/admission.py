@@ -78,7 +78,7 @@ Order = EventRaisedEvent | ExecutionSuspendedEvent | ExecutionResumedEvent | Exe
 
 _ORDERS = (StartInstance, ReplaceInstance, PurgeInstance, FailInstance, RewindInstance, ResetInstance)
 _ENDED_DELAY_S = 1.0
-_FULL_DELAY_S = 10.0
+_FULL_DELAY = timedelta(seconds=10)
 _encoder = msgspec.json.Encoder()
 
 
@@ -298,7 +298,7 @@ class Admission:
             return
         size = sum(len(_encoder.encode(other)) for other in (*self.kept, message))
         if size > self.ctx.settings.pending_bytes_max:
-            self.put_back(item, delay_s=_FULL_DELAY_S)
+            self.put_back(item, until=self.now + _FULL_DELAY)
             return
         self.kept.append(message)
         self.changed = True
@@ -385,21 +385,26 @@ class Admission:
             case EventRaisedEvent() | ExecutionSuspendedEvent() | ExecutionResumedEvent():
                 if body.source_id in state.seen:
                     return self.drop(item, "a duplicate")
-                if not self._has_room():
-                    return self.put_back(item, delay_s=_FULL_DELAY_S)
+                if (room_at := self._room_at()) is not None:
+                    return self.put_back(item, until=room_at)
             case _ as never:
                 assert_never(never)
         self.push(msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=self.ctx.n))
         return None
 
-    def _has_room(self) -> bool:
-        seen = self.instance.state.seen
-        settings = self.ctx.settings
-        if len(seen) < settings.seen_ids_max:
-            return True
-        young = self.instance.state.seen_to_carry(self.now, settings.seen_ids_s, dict(self.ctx.confirmed))
-        self.instance.state.seen = {entry.id: entry for entry in young}
-        return len(young) < settings.seen_ids_max
+    def _room_at(self) -> datetime | None:
+        """Return when one more id may fit, ``None`` if it does now. All are gone through only once one has expired."""
+        state, settings = self.instance.state, self.ctx.settings
+        if len(state.seen) < settings.seen_ids_max:
+            return None
+        keep = timedelta(seconds=settings.seen_ids_s)
+        if state.oldest_seen is None or state.oldest_seen + keep < self.now:
+            young = state.seen_to_carry(self.now, settings.seen_ids_s, dict(self.ctx.confirmed))
+            state.seen = {entry.id: entry for entry in young}
+            if len(young) < settings.seen_ids_max:
+                return None
+            state.oldest_seen = min(entry.at for entry in young)
+        return max(state.oldest_seen + keep, self.now) + _FULL_DELAY
 
     def push(self, event: HistoryEvent) -> None:
         """Add an event to the history, for the orchestrator to see."""

@@ -21,14 +21,21 @@ from durabletask_azure.core.history import (
     encode_event,
     replay_refs,
 )
-from durabletask_azure.core.messages import Message
+from durabletask_azure.core.messages import (
+    ContinuedChild,
+    Message,
+    PurgeInstance,
+    ReplaceInstance,
+    ResetInstance,
+    RewindInstance,
+)
 from durabletask_azure.core.outbox import Origin
 from durabletask_azure.core.payloads import BlobRef
 from durabletask_azure.core.replay import Execution
 from durabletask_azure.core.rows import InstanceRow, PastExecution, PutSegment, Tombstone
 from durabletask_azure.core.state import ExecutionState, fold
 
-__all__ = ["Instance", "pending_row"]
+__all__ = ["Instance", "needs_history", "pending_row"]
 
 
 class Instance:
@@ -93,6 +100,15 @@ class Instance:
             instance.cold = events
         return instance
 
+    @classmethod
+    def ended(cls, row: InstanceRow, etag: str) -> Instance:
+        """Return the instance of a terminal row without its history, for messages that it takes no more."""
+        instance = cls(row.instance_id)
+        instance.row = msgspec.structs.replace(row, tail=b"")
+        instance.etag = etag
+        instance.segments = row.segments
+        return instance
+
     @property
     def is_terminal(self) -> bool:
         """Whether there is a row and it is terminal."""
@@ -153,7 +169,7 @@ class Instance:
         self.state.apply_step(opened, completed)
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
-        """Move the whole tail to segment rows of at most about ``segment_bytes_max`` bytes each; return the writes."""
+        """Move the whole tail to segment rows of at most ``segment_bytes_max`` bytes each; return the writes."""
         started = self.state.started
         assert started is not None
         writes: list[PutSegment] = []
@@ -163,6 +179,10 @@ class Instance:
             if lines and size + len(line) > segment_bytes_max:
                 writes.append(self._segment(started.execution_id, lines))
                 lines, size = [], 0
+            # One event may be larger than a row can be (a start that carries thousands of ids): it goes on in the next.
+            while len(line) > segment_bytes_max:
+                writes.append(self._segment(started.execution_id, [line[:segment_bytes_max]]))
+                line = line[segment_bytes_max:]
             lines.append(line)
             size += len(line)
         if lines:
@@ -202,6 +222,21 @@ class Instance:
         write = PutSegment(self.instance_id, execution_id, self.segments, b"".join(lines))
         self.segments += 1
         return write
+
+
+def needs_history(message: Message) -> bool:
+    """Whether a message may do something to an instance that has ended; all others are dropped by its row alone."""
+    return isinstance(
+        message.body,
+        (
+            ExecutionStartedEvent,
+            ReplaceInstance,
+            PurgeInstance,
+            RewindInstance,
+            ResetInstance,
+            ContinuedChild,
+        ),
+    )
 
 
 def pending_row(

@@ -52,6 +52,7 @@ class ExecutionState:
         "continued",
         "events",
         "now",
+        "oldest_seen",
         "seen",
         "started",
         "status",
@@ -74,6 +75,8 @@ class ExecutionState:
         """Every sub-orchestration ever started by this execution."""
         self.seen: dict[str, SeenId] = {}
         """Ids of applied external and management events, those handed on by continue-as-new included."""
+        self.oldest_seen: datetime | None = None
+        """When the first of these was applied, as of the last time they were too many."""
         self.events = 0
 
     def apply(self, event: HistoryEvent) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -62,18 +62,22 @@ class Loader:
         self._keep_going = keep_going
         self._together = ports.store if isinstance(ports.store, ReadsTogether) else None
 
-    async def instance(self, instance_id: str) -> Instance:
-        """Return the instance as storage has it, absent ones too.
+    async def instance(self, instance_id: str, *, is_whole: bool = True) -> Instance:
+        """Return the instance as storage has it, absent ones too; one that has ended without its history unless whole.
 
         Raises:
             UnreadableRowError: it cannot be decoded.
             PartitionLostError: the partition was given up while waiting for storage.
         """
         self._counters.instances_loaded += 1
-        return await self._patiently(f"loading instance {instance_id!r}", lambda: self._read(instance_id))
+        return await self._patiently(
+            f"loading instance {instance_id!r}", lambda: self._read(instance_id, is_whole)
+        )
 
-    async def instances(self, instance_ids: Sequence[str]) -> list[Instance | BaseException]:
-        """Return :meth:`instance` of each, or what it raises; in the same order."""
+    async def instances(
+        self, instance_ids: Sequence[str], whole: Collection[str]
+    ) -> list[Instance | BaseException]:
+        """Return :meth:`instance` of each, those in ``whole`` whole, or what it raises; in the same order."""
         loaded: dict[str, Instance | BaseException] = {}
         together = self._together
         if together is not None and len(instance_ids) > 1:
@@ -86,11 +90,12 @@ class Loader:
                     self._counters.instances_loaded += 1
                     loaded[instance_id] = instance
         left = [instance_id for instance_id in instance_ids if instance_id not in loaded]
-        results = await asyncio.gather(*map(self.instance, left), return_exceptions=True) if left else ()
+        loading = [self.instance(instance_id, is_whole=instance_id in whole) for instance_id in left]
+        results = await asyncio.gather(*loading, return_exceptions=True) if loading else ()
         loaded.update(zip(left, results, strict=True))
         return [loaded[instance_id] for instance_id in instance_ids]
 
-    async def _read(self, instance_id: str) -> Instance:
+    async def _read(self, instance_id: str, is_whole: bool) -> Instance:
         store = self._ports.store
         failed_at: str | None = None
         while True:
@@ -102,6 +107,8 @@ class Loader:
                     raise UnreadableRowError(
                         f"the row of instance {instance_id!r} is of {stored.row.instance_id!r}"
                     )
+                if not is_whole and stored.row.status.is_terminal:
+                    return Instance.ended(stored.row, stored.etag)
                 try:
                     return Instance.load(stored.row, stored.etag, await self._segments(stored))
                 except HistoryMissingError:
@@ -163,6 +170,8 @@ def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[Blob
         body = inbound[0].message.body
         if isinstance(body, TaskCompletedEvent) and not isinstance(body.result, BlobRef):
             return ()
+    if row is not None and row.status.is_terminal and instance.state.started is None:
+        return ()  # without its history: it takes none of these
     messages = [one.message for one in inbound]
     if row is not None and not instance.cold and not row.kept and instance.state.started is not None:
         # The usual case: a warm instance. One that has ended may be taken up again where it failed.

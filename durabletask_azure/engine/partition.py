@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails, describe_failure
-from durabletask_azure.core.instance import Instance
+from durabletask_azure.core.instance import Instance, needs_history
 from durabletask_azure.core.messages import Inbound, ResetInstance
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.registry import Registry
@@ -256,7 +256,8 @@ class PartitionOwner:
         self.warm.pin(self.partition, work.pinned)
         missing = [name for name, instance in warm.items() if instance is None]
         if missing:
-            results = await self.loader.instances(missing)
+            whole = {name for name in missing if _needs_history(by_instance[name])}
+            results = await self.loader.instances(missing, whole)
             for name, result in zip(missing, results, strict=True):
                 if isinstance(result, UnreadableRowError):
                     await self.recovery.put_aside(by_instance.pop(name), str(result))
@@ -447,3 +448,7 @@ class PartitionOwner:
         self._alive = False
         self.inbox.wake()
         self.committer.wake()
+
+
+def _needs_history(own: Sequence[Item]) -> bool:
+    return any(item.inbound is not None and needs_history(item.inbound.message) for item in own)

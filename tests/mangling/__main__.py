@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.mangling.core_run import mangle_decoders, mangle_turns
 from tests.mangling.hub_run import Victims, complaints
+from tests.mangling.places import FilePlace
 
 ROUND = 2_000
 ROUNDS = 10
@@ -29,7 +30,7 @@ def main() -> None:
         while done < options.messages or answers["rows"] < options.rows:
             # A new hub now and then: what a victim is sent stays in its history.
             with tempfile.TemporaryDirectory() as folder:
-                run = Victims(Path(folder) / "hub.db", options.seed + done + answers["rows"])
+                run = Victims(FilePlace(Path(folder) / "hub.db"), options.seed + done + answers["rows"])
                 try:
                     run.begin()
                     for _ in range(ROUNDS):

@@ -1,15 +1,13 @@
-"""A hub in a file whose messages, tasks and rows somebody else writes to, and what has to hold all the same."""
+"""A hub whose messages, tasks and rows somebody else writes to, and what has to hold all the same."""
 
 from __future__ import annotations
 
 import logging
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from durabletask_azure import (
@@ -17,16 +15,14 @@ from durabletask_azure import (
     DurableTaskError,
     OrchestrationContext,
     OrchestrationStatus,
-    Settings,
-    TaskHub,
     TaskHubClient,
     TaskHubWorker,
 )
 from durabletask_azure.core.partitioning import partition_of
 from tests.mangling import corpus
 from tests.mangling.mutator import Mutator
+from tests.mangling.places import PARTITIONS, Place
 
-PARTITIONS: Final = 4
 VICTIMS: Final = 12
 BYSTANDERS: Final = 4
 WAIT_S: Final = 120.0
@@ -99,23 +95,12 @@ def _answer(ask: Callable[[], object]) -> str:
 
 
 class Victims:
-    """A hub in a file with instances to be mangled and others beside them."""
+    """A hub with instances to be mangled and others beside them."""
 
-    def __init__(self, path: Path, seed: int) -> None:
-        self.path = path
-        self._seed = seed
+    def __init__(self, place: Place, seed: int) -> None:
+        self._place = place
         self._random = random.Random(seed)
-        self.hub = TaskHub.local(
-            path,
-            partitions=PARTITIONS,
-            synchronous="OFF",  # each of thousands of dead letters is a commit of its own
-            settings=Settings(
-                park_delays_s=(0.05,),
-                dead_letters_kept_max=1_000_000,
-                unregistered_retry_s=0.1,
-                send_retry_s_max=1.0,
-            ),
-        )
+        self.hub = place.open_hub()
         self.client = TaskHubClient(self.hub)
         self.worker = TaskHubWorker(self.hub)
         for orchestrator in (victim, bystander, child):
@@ -159,17 +144,12 @@ class Victims:
         execution = self._execution_of(target)
         messages = Mutator(self._random.randrange(2**32), corpus.packs(target, execution))
         tasks = Mutator(self._random.randrange(2**32), corpus.tasks(target, execution))
-        with closing(self._open()) as connection, connection:
-            place = partition_of(target, PARTITIONS)
-            connection.executemany(
-                "INSERT INTO messages(partition, id, body) VALUES(?, ?, ?)",
-                [(place, f"mangled-{number}", messages.one()) for number in range(count)],
-            )
-            connection.executemany(
-                "INSERT INTO tasks(id, grp, enqueued_at, body) VALUES(?, '', 0, ?)",
-                [(f"mangled-{number}", tasks.one()) for number in range(count // 10)],
-            )
-        self._until(lambda: self._count("messages") == self._count("tasks") == 0)
+        self._place.send(
+            partition_of(target, PARTITIONS),
+            [messages.one() for _ in range(count)],
+            [tasks.one() for _ in range(count // 10)],
+        )
+        self._until(self._place.is_quiet)
 
     def mangle_rows(self) -> Counter[str]:
         """Mangle every victim's row while nobody has it in memory, and ask for all that a row is asked for.
@@ -178,37 +158,15 @@ class Victims:
         """
         seen: Counter[str] = Counter()
         self.worker.stop()
-        with closing(self._open()) as connection, connection:
-            rows = connection.execute(
-                "SELECT rowid, body, tail FROM instances WHERE id LIKE 'victim-%' OR name = 'child'"
-            ).fetchall()
-            kept = {rowid: (body, tail) for rowid, body, tail in rows}
-            lines = [line for _, _, tail in rows for line in tail.split(b"\n") if line]
-            bodies = Mutator(self._random.randrange(2**32), [body for _, body, _ in rows])
-            events = Mutator(self._random.randrange(2**32), lines)
-            for rowid, (body, tail) in kept.items():
-                if self._random.random() < 0.5:
-                    body = bodies.one()
-                else:
-                    parts = tail.split(b"\n")
-                    parts[self._random.randrange(len(parts))] = events.one()
-                    tail = b"\n".join(parts)
-                connection.execute(
-                    "UPDATE instances SET body = ?, tail = ? WHERE rowid = ?", (body, tail, rowid)
-                )
-        seen["rows"] = len(kept)
+        seen["rows"] = self._place.mangle(self._random.randrange(2**32))
         self.worker.start()
         for instance_id in self.victims:
             for ask in self._questions(instance_id):
                 seen[_answer(ask)] += 1
         seen[f"list: {_answer(self.client.get_all_orchestration_states)}"] += 1
-        self._until(lambda: self._count("messages") == self._count("tasks") == 0)
+        self._until(self._place.is_quiet)
         self.worker.stop()
-        with closing(self._open()) as connection, connection:
-            for rowid, (body, tail) in kept.items():
-                connection.execute(
-                    "UPDATE instances SET body = ?, tail = ? WHERE rowid = ?", (body, tail, rowid)
-                )
+        self._place.restore()
         self.worker.start()
         return seen
 
@@ -223,26 +181,15 @@ class Victims:
         ]
 
     def dead_letters(self) -> dict[str, int]:
-        """Return how many dead letters there are, by reason."""
-        with closing(self._open()) as connection:
-            return dict(connection.execute("SELECT reason, count(*) FROM dead GROUP BY reason").fetchall())
+        """Return how many dead letters there are, by reason, once all are dealt with."""
+        self._until(lambda: not self.client.get_hub_statistics().dead_letters_waiting)
+        return Counter(letter.reason for letter in self.client.list_dead_letters())
 
     def close(self) -> None:
         """End everything."""
         self.hub.close()
 
     # ------------------------------------------------------------ inside
-
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=10)
-
-    def _count(self, table: str) -> int:
-        with closing(self._open()) as connection:
-            # A mangled start may be due in some thousand years.
-            soon = " WHERE visible_at IS NULL OR visible_at < (strftime('%s', 'now') + 5) * 1000000"
-            condition = soon if table == "messages" else ""
-            [(count,)] = connection.execute(f"SELECT count(*) FROM {table}{condition}")  # noqa: S608
-            return count
 
     def _waits(self, instance_id: str) -> bool:
         kinds = [type(event).__name__ for event in self.client.get_orchestration_history(instance_id)]

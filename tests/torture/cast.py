@@ -1,60 +1,83 @@
-"""The processes of a torture run: workers and clients, started, killed, stopped and started again."""
+"""The processes of a torture run: workers and clients, started, killed, stopped and started again.
+
+They are forked from a process that has imported everything: a fresh interpreter needs seconds of processor time for
+that, and one that is killed every few seconds would do little else.
+"""
 
 from __future__ import annotations
 
+import importlib
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 END_S: Final = 30.0
+_FORKS: Final = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "tests.torture.worker_process",
+        "tests.torture.client_process",
+        "durabletask_azure.adapters.azure",
+        "durabletask_azure.adapters.local",
+    ]
+)
 
 
 class Actor:
-    """One role in the run. A process plays it; when that is killed, another does."""
+    """One role in the run. A process plays it; when that is killed, another does.
+
+    Args:
+        name: of the role, and of its log.
+        command: a module with a function `play`, and what it is called with.
+        folder: where the log goes.
+        environment: variables of the process, besides those of this one.
+    """
 
     def __init__(self, name: str, command: list[str], folder: Path, environment: dict[str, str]) -> None:
         self.name = name
         self.command = command
         self.environment = environment
-        self.lives = 0
         self.plays: list[str] = []
         self._log = folder / f"log-{name}.txt"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
         """Start a process for it."""
-        self.lives += 1
         self.plays = list(self.command)
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", *self.command],
-                cwd=ROOT,
-                env=os.environ | self.environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
+        module, *arguments = self.command
+        self._process = _FORKS.Process(
+            target=_play,
+            args=(module, arguments, dict(os.environ) | self.environment, str(self._log)),
+            name=self.name,
+            daemon=True,
+        )
+        self._process.start()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The process that plays it now."""
+    def pid(self) -> int:
+        """The id of the process that plays it now."""
         assert self._process is not None
-        return self._process
+        assert self._process.pid is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
         """Whether there is one that has not ended."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.exitcode is None
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal; false if the process has ended."""
         if not self.is_running:
             return False
-        self.process.send_signal(number)
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
         return True
 
     def kill(self) -> bool:
@@ -71,13 +94,22 @@ class Actor:
 
     def wait(self, seconds: float = END_S) -> int:
         """Wait for the end of the process, and return its exit code; one that does not end is killed."""
-        process = self.process
-        try:
-            code = process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        process = self._process
+        assert process is not None
+        process.join(seconds)
+        if process.exitcode is None:
             process.kill()
-            code = process.wait()
-        pipe: IO[bytes] | None = process.stdin
-        if pipe is not None:
-            pipe.close()
-        return code
+            process.join()
+        assert process.exitcode is not None
+        return process.exitcode
+
+
+def _play(module: str, arguments: list[str], environment: dict[str, str], log: str) -> None:
+    """Be the process of an actor: forked, so that its environment and its output are still to be set."""
+    os.chdir(ROOT)
+    os.environ.update(environment)
+    file = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+    for output in (1, 2):
+        os.dup2(file, output)
+    os.close(file)
+    sys.exit(importlib.import_module(module).play(arguments))

@@ -1,4 +1,4 @@
-"""A client under torture: `python -m tests.torture.client_process FOLDER NAME --seed 7 --inflight 20`.
+"""A client under torture.
 
 It starts orchestrations until the file `stop` is in the folder, sees each to its end, and ends. It may be killed at any
 line: begun again it goes on with what its journal says. Errors of a hub that is away are no reason to give up.
@@ -10,8 +10,7 @@ import argparse
 import asyncio
 import logging
 import random
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -156,13 +155,14 @@ async def main(folder: Path, name: str, seed: int, inflight: int, pause_s: float
     journal.close()
 
 
-if __name__ == "__main__":
+def play(arguments: Sequence[str]) -> int:
+    """Be a client until all is done; `arguments` are `FOLDER NAME --seed 7 --inflight 20`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("name")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--inflight", type=int, default=10)
     parser.add_argument("--pause", type=float, default=0.05)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.exit(run(main(options.folder, options.name, options.seed, options.inflight, options.pause)))
+    return run(main(options.folder, options.name, options.seed, options.inflight, options.pause))

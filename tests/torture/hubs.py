@@ -29,6 +29,10 @@ SETTINGS: Final = Settings(
     stop_grace_s=5.0,
     link_timeout_s=5.0,
     wedged_s=15.0,
+    # With locks of seconds, as long against them as the usual ones are against locks of half a minute.
+    send_retry_s_max=5.0,
+    storage_connect_s=3.0,
+    storage_read_s=6.0,
     # A purge whose worker dies may leave segments to the tombstone: so that the end of it is seen, too.
     tombstone_s=30.0,
     # And so may a purge, or a turn that was never committed, leave spilled values to the collection.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 import threading
@@ -28,10 +29,10 @@ def run(work: Coroutine[Any, Any, None]) -> int:
 
 
 def end_with_parent() -> None:
-    """Wait until the standard input ends, which it does when the parent is gone, however; then end at once."""
-    # Not `sys.stdin`: the interpreter could not end while a thread reads from that.
-    while os.read(0, 1024):
-        pass
+    """Wait until whoever started this process is gone, however; then end at once."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os.kill(os.getpid(), signal.SIGKILL)
 
 

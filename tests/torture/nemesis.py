@@ -13,12 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from tests.torture.cast import END_S, Actor
 from tests.torture.life import TRY_AGAIN
 from tests.torture.programs import NEW, OLD
 
 Undo = Callable[[], None]
+_LOOK_S: Final = 0.02
+"""Between two looks at a process that is to end."""
+_BEHIND_S_MAX: Final = 5.0
+"""Harms that could not be done in time are done later, at once, as far as this."""
 
 
 @dataclass
@@ -67,16 +72,25 @@ class Nemesis:
 
     # ------------------------------------------------------------ what it does to processes
 
-    def _pick(self, actors: Sequence[Actor]) -> Actor | None:
+    def _pick(self, actors: Sequence[Actor], *, or_draining: bool = False) -> Actor | None:
         """Pick one that is neither stopped nor between two lives."""
-        there = [actor for actor in actors if actor.is_running and actor.name not in self._stopped]
+        there = [
+            actor
+            for actor in actors
+            if actor.is_running
+            and actor.name not in self._stopped
+            and (or_draining or actor.name not in self._away)
+        ]
         return self.random.choice(there) if there else None
 
     def _kill(self, actors: Sequence[Actor]) -> Undo | None:
-        actor = self._pick(actors)
+        actor = self._pick(actors, or_draining=True)
         if actor is None:
             return None
         actor.kill()
+        if actor.name in self._away:
+            # It was told to end, and whoever waits for that starts it again.
+            return _nothing
         self._away.add(actor.name)
         return lambda: self._start(actor)
 
@@ -95,7 +109,7 @@ class Nemesis:
             # A stopped one is killed now and then: what it held must come free all the same.
             if self.random.random() < 0.3:
                 actor.kill()
-                self.counts["stopped one killed"] += 1
+                self._note("stopped one killed")
                 actor.start()
             else:
                 actor.signal(signal.SIGCONT)
@@ -106,18 +120,24 @@ class Nemesis:
         actor = self._pick(self.workers)
         if actor is None:
             return None
+        return self._begin_anew(actor)
+
+    def _begin_anew(self, actor: Actor, then: Callable[[], None] | None = None) -> Undo:
+        """Tell a process to end; return what starts it again once it has, and then does `then`. Nobody waits for it."""
         actor.signal(signal.SIGTERM)
         self._away.add(actor.name)
-        return lambda: self._begin_anew(actor)
-
-    def _begin_anew(self, actor: Actor) -> None:
-        """Start an actor again once it has drained. Others are let go on meanwhile: it may be waiting for one."""
         deadline = time.monotonic() + END_S
-        while actor.is_running and time.monotonic() < deadline:
-            self._undo_what_is_due()
-            threading.Event().wait(0.02)
-        actor.wait(0.0)
-        self._start(actor)
+
+        def look() -> None:
+            if actor.is_running and time.monotonic() < deadline:
+                self._later(_LOOK_S, look)
+                return
+            actor.wait(0.0)
+            self._start(actor)
+            if then is not None:
+                then()
+
+        return look
 
     def roll(self, version: str) -> None:
         """Restart all workers, one after the other, with the code of another version."""
@@ -125,13 +145,19 @@ class Nemesis:
             (self.folder / "version").write_text(OLD)
         for worker in self.workers:
             worker.command[worker.command.index("--version") + 1] = version
-            if worker.is_running and worker.name not in self._stopped:
-                worker.signal(signal.SIGTERM)
-                self._away.add(worker.name)
-                self._begin_anew(worker)
-        if version == NEW:
-            (self.folder / "version").write_text(NEW)
-        self.counts[f"rolled to {version}"] += 1
+        left = list(self.workers)
+
+        def next_one() -> None:
+            while left:
+                worker = left.pop(0)
+                if worker.is_running and worker.name not in self._stopped and worker.plays != worker.command:
+                    self._later(0.0, self._begin_anew(worker, next_one))
+                    return
+            if version == NEW:
+                (self.folder / "version").write_text(NEW)
+            self._note(f"rolled to {version}")
+
+        next_one()
 
     # ------------------------------------------------------------ time
 
@@ -148,19 +174,26 @@ class Nemesis:
             elif due <= now:
                 self._supervise()
                 self.strike()
-                due = time.monotonic() + self._next_pause()
+                # By the clock, not from now on: what a harm itself takes makes them no rarer.
+                due = max(due + self._next_pause(), time.monotonic() - _BEHIND_S_MAX)
             else:
                 next_at = min([due, began + seconds, *(at for at, _, _ in self._undoes[:1])])
                 threading.Event().wait(max(min(next_at - now, 0.5), 0.001))
         self.last_at = time.time()
-        while self._undoes:
-            heapq.heappop(self._undoes)[2]()
-        self._supervise()
+        self._come_to_rest()
         for actor in (*self.workers, *self.clients):
             if actor.plays != actor.command:
                 # It was stopped when the others were restarted.
-                actor.signal(signal.SIGTERM)
-                self._begin_anew(actor)
+                self._later(0.0, self._begin_anew(actor))
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        """Undo everything at once, and see to it that every process runs."""
+        while self._undoes:
+            heapq.heappop(self._undoes)[2]()
+            if self._away:
+                threading.Event().wait(_LOOK_S)
+        self._supervise()
 
     def _supervise(self) -> None:
         """Start again what ended without being told to; only a hub that was away is a reason for that."""
@@ -190,13 +223,22 @@ class Nemesis:
         undo = harm.strike()
         if undo is None:
             return
-        self.counts[harm.name] += 1
+        self._note(harm.name)
+        self._later(self.random.uniform(*harm.lasts_s), undo)
+
+    def _note(self, what: str) -> None:
+        self.counts[what] += 1
         with (self.folder / "harms.txt").open("a") as file:
-            file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {harm.name}\n")
-        at = time.monotonic() + self.random.uniform(*harm.lasts_s)
-        heapq.heappush(self._undoes, (at, next(self._number), undo))
+            file.write(f"{datetime.now(UTC):%H:%M:%S.%f} {what}\n")
+
+    def _later(self, seconds: float, undo: Undo) -> None:
+        heapq.heappush(self._undoes, (time.monotonic() + seconds, next(self._number), undo))
 
     @property
     def kills(self) -> int:
         """How many processes were killed."""
         return sum(count for name, count in self.counts.items() if name.endswith("killed"))
+
+
+def _nothing() -> None:
+    """There is nothing to be undone."""

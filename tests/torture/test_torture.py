@@ -28,10 +28,13 @@ def test_f32_f34_kills_stops_and_rolling_restarts_on_one_file(tmp_path: Path, se
 def test_f32_f34_kills_cuts_and_restarts_over_the_wire(tmp_path: Path) -> None:
     hub = WireHub(tmp_path, seed=7)
     try:
-        report = torture(Plan(seconds=45.0, seed=7, pause_s=1.0, inflight=6), hub, tmp_path)
+        report = torture(Plan(seconds=120.0, seed=7, pause_s=0.8), hub, tmp_path)
     finally:
         hub.close()
     print("\n".join(report.lines()))
     assert report.is_clean, "\n".join(report.lines())
-    assert report.verdict.started > 10
-    assert report.kills > 5
+    assert report.verdict.started > 30
+    # A third of what two idle processors make of it.
+    assert report.kills >= 20
+    assert report.harms["connections cut"] >= 8
+    assert report.harms["broker restarted"] >= 1

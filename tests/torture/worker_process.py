@@ -1,10 +1,10 @@
-"""A worker under torture: `python -m tests.torture.worker_process FOLDER --version 1.0`; SIGTERM drains it."""
+"""A worker under torture, which SIGTERM drains."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from durabletask_azure import TaskHubWorker
@@ -20,11 +20,12 @@ async def main(folder: Path, version: str, speed_s: float) -> None:
         await worker.run()
 
 
-if __name__ == "__main__":
+def play(arguments: Sequence[str]) -> int:
+    """Be a worker until told to end; `arguments` are `FOLDER --version 1.0`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--version", required=True)
     parser.add_argument("--speed", type=float, default=0.01, help="seconds an activity takes")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.exit(run(main(options.folder, options.version, options.speed)))
+    return run(main(options.folder, options.version, options.speed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.messages import Message
 from durabletask_azure.core.rows import PutInstance, Tombstone
+from durabletask_azure.core.state import ExecutionState
 from tests.unit.bench import T0, Bench, after, bodies, failure, ids, put_back, replaced
 
 
@@ -325,10 +326,33 @@ def test_seen_ids_over_the_limit_make_events_wait_until_old_ones_expire() -> Non
         bench.suspended("s1"), bench.suspended("s2"), bench.suspended("s3"), bench.raised("a", 1, source="e1")
     )
     ((again, until),) = put_back(turn)
-    assert until == after(10)
-    bench.now = after(3601)
+    assert until == after(3610)
+    bench.now = after(3000)
+    ((again, until),) = put_back(bench.turn(again))
+    assert until == after(3610)
+    bench.now = after(3610)
     bench.turn(again)
     assert bench.kinds().count("EventRaised") == 1
+
+
+def test_seen_ids_over_the_limit_are_gone_through_once_not_for_every_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(two_events, seen_ids_max=100)
+    bench.begin("two_events")
+    bench.turn(*(bench.raised("b", number, source=f"b{number}") for number in range(100)))
+    looks: list[int] = []
+    look = ExecutionState.seen_to_carry
+
+    def counted(state: ExecutionState, now: datetime, keep_s: float, confirmed: dict[int, int]) -> Any:
+        looks.append(len(state.seen))
+        return look(state, now, keep_s, confirmed)
+
+    monkeypatch.setattr(ExecutionState, "seen_to_carry", counted)
+    turn = bench.turn(*(bench.raised("b", number, source=f"c{number}") for number in range(50)))
+    assert len(put_back(turn)) == 50
+    # Once by the instance as it is in memory, once by the one that the bench loads to compare.
+    assert looks in ([100], [100, 100])
 
 
 def test_a_poison_message_fails_the_instance_visibly() -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from durabletask_azure.core.history import EventRaisedEvent, TaskScheduledEvent
-from durabletask_azure.core.instance import Instance, pending_row
+from durabletask_azure.core.instance import Instance, needs_history, pending_row
 from durabletask_azure.core.payloads import BlobRef
 from tests.unit.bench import T0, Bench, after
 
@@ -33,6 +33,23 @@ def test_only_started_and_living_instances_are_cacheable() -> None:
     bench.turn(bench.terminated())
     ended = bench.load("i1")
     assert (ended.is_cacheable, ended.is_terminal, ended.cold) == (False, True, None)
+
+
+def test_an_instance_that_has_ended_drops_what_needs_no_history_by_its_row_alone() -> None:
+    bench = Bench(waits)
+    bench.begin("waits")
+    bench.turn(bench.raised("other", 1), bench.terminated())
+    useless = [
+        *(bench.wake_up(), bench.raised("go"), bench.terminated(), bench.suspended("s"), bench.resumed("r")),
+        *(bench.task_done(1), bench.fired(1, T0), bench.fail()),
+    ]
+    assert not any(map(needs_history, useless))
+    turn = bench.turn(*useless)  # which is compared with one that has the row alone
+    assert turn.is_empty
+    assert len(turn.notes) == len(useless) - 1  # a wake-up asks for nothing
+    assert needs_history(bench.purge())
+    ended = Instance.ended(bench.rows["i1"], "e1")
+    assert (ended.is_terminal, ended.is_cacheable, ended.etag) == (True, False, "e1")
 
 
 def test_a_pending_row_says_when_it_is_due() -> None:
@@ -88,3 +105,14 @@ def test_the_references_a_replay_needs_are_those_of_the_cold_history() -> None:
     bench.turn(bench.message(EventRaisedEvent(timestamp=T0, name="other", input=ref, source_id="e")))
     assert bench.load("i1").history_refs() == [ref]
     assert bench.warm["i1"].history_refs() == ()
+
+
+def test_an_event_larger_than_a_segment_goes_on_in_the_next() -> None:
+    bench = Bench(waits, history_inline_bytes_max=300, segment_bytes_max=200)
+    bench.begin("waits")
+    bench.turn(bench.raised("other", "y" * 1_000))
+    warm, loaded = bench.warm["i1"], bench.load("i1")
+    assert loaded.segments == warm.segments > 5
+    assert loaded.state.events == warm.state.events
+    bench.turn(bench.raised("go", "done"))
+    assert bench.load("i1").is_terminal

@@ -167,3 +167,13 @@ def test_a_tombstone_can_be_queried_by_its_end() -> None:
 
     assert step.entity["expires_at"][0] == "2026-01-02T12:00:00.123456Z"
     assert entities.decode_tombstone(read_back(step.entity)) == stone
+
+
+@pytest.mark.parametrize(
+    "odd", [{"body": "text"}, {"body": 7}, {"body1": "text", "more": True}, {"body1": 0.5, "more": True}]
+)
+def test_a_value_that_is_not_binary_cannot_be_read(odd: dict[str, Any]) -> None:
+    entity = entities.instance_entity(instance("i"))
+
+    with pytest.raises(msgspec.DecodeError, match=r"the property 'body1?' is not binary but"):
+        entities.decode_instance(entities.Row({**entity, **odd}, "etag", None))

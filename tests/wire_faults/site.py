@@ -60,7 +60,7 @@ class Site:
             "DURABLETASK_LOCK_DURATION_S": str(LOCK_S),
             "DURABLETASK_CREATE_IF_MISSING": "true",
         } | options
-        self._workers: list[Actor] = []
+        self._actors: list[Actor] = []
         self._hub: TaskHub | None = None
         self._journal = Journal(folder / "client-test.jsonl")
         self._number = 0
@@ -83,9 +83,9 @@ class Site:
 
     def close(self) -> None:
         """End everything."""
-        for worker in self._workers:
-            if worker.is_running:
-                worker.kill()
+        for actor in self._actors:
+            if actor.is_running:
+                actor.kill()
         if self._hub is not None:
             self._hub.close()
         self._journal.close()
@@ -96,11 +96,18 @@ class Site:
 
     def worker(self, name: str) -> Actor:
         """Start a worker process behind a front of its name."""
-        arguments = ["tests.torture.worker_process", str(self.folder), "--version", OLD]
-        worker = Actor(name, arguments, self.folder, self.environment(name))
-        worker.start()
-        self._workers.append(worker)
-        return worker
+        return self._actor(name, "tests.torture.worker_process", "--version", OLD)
+
+    def load(self, name: str, inflight: int) -> Actor:
+        """Start a client process behind a front of its name; it starts what it can until there is a file `stop`."""
+        (self.folder / "version").write_text(OLD)
+        return self._actor(name, "tests.torture.client_process", name, "--inflight", str(inflight))
+
+    def _actor(self, name: str, module: str, *arguments: str) -> Actor:
+        actor = Actor(name, [module, str(self.folder), *arguments], self.folder, self.environment(name))
+        actor.start()
+        self._actors.append(actor)
+        return actor
 
     def front(self, name: str) -> Front:
         """Return what a worker sees of the services."""

@@ -1,4 +1,4 @@
-"""F12, F15, F25, F26, F31, and an outage: what happens to links and services, not to processes."""
+"""F12, F15, F25, F26, F31: what happens to links and services, not to processes."""
 
 from __future__ import annotations
 
@@ -156,34 +156,4 @@ def test_f31_a_busy_worker_told_to_end_twice_leaves_what_runs(site: Site) -> Non
     site.let_go()
     assert first.wait() == 0
     site.completed(instance)
-    site.settle()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("service", ["bus", "storage"])
-def test_f25_an_outage_of_a_minute_under_load_loses_nothing(site: Site, service: str) -> None:
-    for name in ("one", "two"):
-        site.working(name)
-    instances = [
-        site.start("timers", Order(60 + n, count=8, pause_ms=500), instance=site.instance_in(n % 4))
-        for n in range(20)
-    ]
-    for instance in instances:
-        site.until_run(instance)
-    down = [
-        proxy
-        for front in site.services.fronts
-        for proxy in ((front.bus,) if service == "bus" else front.storage)
-    ]
-    for proxy in down:
-        proxy.refuse()
-        proxy.cut()
-    over = time.monotonic() + 60.0
-    site.until(lambda: time.monotonic() > over, "the end of the outage", timeout_s=70.0)
-    for proxy in down:
-        proxy.heal()
-    began = time.monotonic()
-    for instance in instances:
-        site.completed(instance)
-    assert time.monotonic() - began < 60.0
     site.settle()

@@ -37,6 +37,8 @@ BUSY_TIMEOUT_MS = 10_000
 _APPLICATION_ID = 0x64746168  # "dtah"
 SYNCHRONOUS = ("OFF", "NORMAL", "FULL", "EXTRA")
 """SQLite's names of its settings 0 to 3."""
+_BESIDE = ("-wal", "-shm", "-journal", "-locks", "-payloads")
+"""What SQLite and this package add to the name of a hub's file, for what is beside it."""
 
 _TABLES = (
     "CREATE TABLE hub(schema_version INTEGER NOT NULL, incarnation TEXT NOT NULL, partitions INTEGER NOT NULL,"
@@ -115,6 +117,12 @@ def folders_of(path: Path) -> tuple[Path, Path]:
 
 
 def _check_place(path: Path) -> None:
+    if path.name.lower().endswith(_BESIDE):
+        # SQLite takes such a file for part of a hub named without the ending, and removes it.
+        raise ConfigurationError(
+            f"the hub file {path} must not end in {', '.join(_BESIDE[:-1])} or {_BESIDE[-1]}:"
+            " what is beside another hub's file ends so"
+        )
     if not path.parent.is_dir():
         raise ConfigurationError(
             f"the hub file {path} needs an existing folder {path.parent}; create it first"

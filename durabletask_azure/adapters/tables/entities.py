@@ -126,17 +126,27 @@ def put_bytes(entity: Entity, name: str, data: bytes) -> None:
 
 
 def bytes_of(row: Row, name: str) -> bytes:
-    """Return a value of one or more properties; empty if it is not there."""
+    """Return a value of one or more properties; empty if it is not there.
+
+    Raises:
+        msgspec.DecodeError: one of them is of another type: this package did not write it.
+    """
     values = row.values
     first = values.get(name)
     if first is None:
         return b""
     if not values.get("more"):
-        return first
-    parts = [first]
+        return _binary(name, first)
+    parts = [_binary(name, first)]
     while (part := values.get(f"{name}{len(parts)}")) is not None:
-        parts.append(part)
+        parts.append(_binary(name, part))
     return b"".join(parts)
+
+
+def _binary(name: str, value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise msgspec.DecodeError(f"the property {name!r} is not binary but {type(value).__name__}")
+    return value
 
 
 def decode_instance(row: Row, *, with_tail: bool = True) -> InstanceRow:

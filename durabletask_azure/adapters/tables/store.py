@@ -247,8 +247,9 @@ class TableStore:
         wanted.compare("completed_at", "le", moment)
         asked = ("RowKey", "instance_id", "execution_id", "completed_at")
         found = await self._some(partition, wanted, asked, count_max)
-        found.sort(key=_completed_at)
-        return [EndedInstance(_instance_id(row), row.values["execution_id"]) for row in found]
+        ended = read_all(_ended, ((row.key, row) for row in found))[0]
+        ended.sort(key=lambda at_and_instance: at_and_instance[0])
+        return [instance for _, instance in ended]
 
     async def _some(self, partition: int, wanted: Filter, select: Sequence[str], count_max: int) -> list[Row]:
         """Return the first rows of a query, at most ``count_max``."""
@@ -349,8 +350,21 @@ def _names(rows: Sequence[Step]) -> tuple[list[bytes], list[bytes]]:
     return changed, ended
 
 
+def _ended(row: Row) -> tuple[datetime, EndedInstance]:
+    """Return when an instance ended, and which it is."""
+    at, execution_id = row.values.get("completed_at"), row.values.get("execution_id")
+    if not isinstance(at, datetime) or not isinstance(execution_id, str):
+        raise msgspec.DecodeError(f"the row {row.key!r} does not say which run ended when")
+    return at, EndedInstance(_instance_id(row), execution_id)
+
+
 def _instance_id(row: Row) -> str:
-    return instance_id_of(row.key) if is_whole(row.key) else bytes_of(row, "instance_id").decode()
+    if is_whole(row.key):
+        return instance_id_of(row.key)
+    try:
+        return bytes_of(row, "instance_id").decode()
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"the id in the row {row.key!r} cannot be read: {error}") from error
 
 
 def _name_of(row: Row) -> str:
@@ -363,7 +377,3 @@ def _without_tail(row: Row) -> InstanceRow:
     if instance_key(instance.instance_id) != row.key:
         raise msgspec.DecodeError(f"the row {row.key!r} is of {instance.instance_id!r}")
     return instance
-
-
-def _completed_at(row: Row) -> datetime:
-    return row.values["completed_at"]
