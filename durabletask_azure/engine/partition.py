@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails, describe_failure
-from durabletask_azure.core.instance import Instance, needs_history
+from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import Inbound, ResetInstance
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.registry import Registry
@@ -27,7 +27,7 @@ from durabletask_azure.engine.cache import WarmCache
 from durabletask_azure.engine.chain import CommitChain
 from durabletask_azure.engine.committing import Committer
 from durabletask_azure.engine.counters import Counters
-from durabletask_azure.engine.inbox import Inbox, Item
+from durabletask_azure.engine.inbox import Inbox, Item, need_history
 from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
 from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.recovery import Recovery
@@ -256,7 +256,7 @@ class PartitionOwner:
         self.warm.pin(self.partition, work.pinned)
         missing = [name for name, instance in warm.items() if instance is None]
         if missing:
-            whole = {name for name in missing if _needs_history(by_instance[name])}
+            whole = {name for name in missing if need_history(by_instance[name])}
             results = await self.loader.instances(missing, whole)
             for name, result in zip(missing, results, strict=True):
                 if isinstance(result, UnreadableRowError):
@@ -448,7 +448,3 @@ class PartitionOwner:
         self._alive = False
         self.inbox.wake()
         self.committer.wake()
-
-
-def _needs_history(own: Sequence[Item]) -> bool:
-    return any(item.inbound is not None and needs_history(item.inbound.message) for item in own)
