@@ -28,11 +28,11 @@ def plot(title: str, curves: Sequence[Curve], path: Path) -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "durabletask_azure", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
-    made: Any = pyplot.subplots(len(curves), 1, sharex=True, figsize=(8, 1.8 * len(curves)))
+    made: Any = pyplot.subplots(len(curves), 1, sharex=True, figsize=(8, 1.5 * len(curves)))
     picture, axes = made
     for axis, curve in zip(axes, curves, strict=True):
         axis.plot(curve.times, curve.values, linewidth=1.2)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(curve.values, default=0) or 1)
         axis.set_ylabel(curve.name, rotation=0, horizontalalignment="right", verticalalignment="center")
         axis.grid(visible=True, linewidth=0.3)
     axes[0].set_title(title)

@@ -158,12 +158,13 @@ def _flat(tenth: dict[str, float], last: dict[str, float], *, small: bool) -> st
 def _draw(rows: list[dict[str, float]], title: str, path: Path) -> None:
     times = [row["s"] for row in rows]
 
-    def curve(name: str, *keys: str) -> Curve:
-        return Curve(name, times, [sum(row[key] for key in keys) for row in rows])
+    def curve(name: str, key: str) -> Curve:
+        return Curve(name, times, [row[key] for row in rows])
 
     curves = [
         curve("unfinished instances", "unfinished"),
-        curve("messages and activities\nthat wait", "messages", "activities"),
+        curve("messages to\norchestrations that wait", "messages"),
+        curve("activities that wait", "activities"),
         curve("age of the oldest\nunfinished, s", "lag_s"),
         curve("memory of client and\nworker, MiB", "rss_mib"),
     ]

@@ -38,7 +38,7 @@ from durabletask_azure import (
 __all__ = ["STEPS", "WAITING_MAX", "measure"]
 
 STEPS = 10
-WAITING_MAX = 5_000
+WAITING_MAX = 2_000
 """The limits of the embedded hub that clients outrun; the default of 100,000 would not be reached in a minute."""
 
 _SLOW_S = 0.02

@@ -151,9 +151,12 @@ def test_a_bulk_start_that_no_room_is_left_for_says_what_was_started(
     with pytest.raises(BulkInterruptedError, match="the hub is full") as interrupted:
         stage.client.schedule_new_orchestrations(requests)
     result = interrupted.value.result
-    assert result.started == [f"{number}" for number in range(7)]
+    # What is being written while it is counted comes on top: at most a portion.
+    count = len(result.started)
+    assert 7 <= count <= 12
+    assert result.started == [f"{number}" for number in range(count)]
     assert all(isinstance(one.error, QueueFullError) for one in result.refused)
-    assert [stage.row(f"{number}") is not None for number in range(20)] == [True] * 7 + [False] * 13
+    assert [stage.row(f"{number}") is not None for number in range(20)] == [n < count for n in range(20)]
 
 
 # ------------------------------------------------------------------ where the broker has the limit

@@ -1,8 +1,9 @@
 """How many messages and activities wait in an embedded hub, and who has to wait at its door because of that.
 
 What waits is counted now and then, never for each start: a count that finds room for many lets an eighth of them in
-before the next count, and is believed for a second at most. So the limit may be passed a little by what other processes
-let in meanwhile, and by what orchestrations send, which is never held back.
+before the next count, and is believed for a second at most. So the limit may be passed a little by what is
+being written while it is counted, by what other processes let in meanwhile, and by what orchestrations send, which is
+never held back.
 """
 
 from __future__ import annotations
