@@ -85,7 +85,8 @@ class AzureSettings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOp
     statistics have no queue depths, and nothing can be created or deleted."""
 
     open_timeout_s: float = 30.0
-    """Seconds that opening and checking the hub may take before it is given up, 1 to 600."""
+    """Seconds that opening the hub, looking for it, and the first answer of its services before it is created, deleted
+    or repaired may take, 1 to 600."""
 
     # The queues
     max_queue_size_in_megabytes: int = 1024

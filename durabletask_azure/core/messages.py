@@ -177,7 +177,10 @@ def source_of(message: Message) -> str:
 
 
 class ActivityTask(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One call of an activity: who asked (instance, execution, task id) and what for."""
+    """One call of an activity: who asked (instance, execution, task id) and what for.
+
+    ``deliveries`` says how often it was handed out in messages that this one took the place of.
+    """
 
     id: str
     instance_id: str
@@ -189,6 +192,7 @@ class ActivityTask(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_def
     tags: Tags = None
     parent_trace_context: str | None = None
     redriven: int = 0
+    deliveries: int = 0
 
 
 class ToPartition(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="to", tag="partition"):

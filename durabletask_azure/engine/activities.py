@@ -1,7 +1,8 @@
 """Runs activities: takes tasks from the queue, hands them to the executor, sends what came of them.
 
 Invariants: a task leaves the queue only after its result is sent (the port's ``finish``), so an activity runs at least
-once; every task taken ends as a result, as a failure, or back in the queue, never in silence; at most
+once; every task taken ends as a result, as a failure, or back in the queue, never in silence; one that may be what ends
+its workers runs by itself (``caution``); at most
 ``concurrency_max`` run and ``prefetch`` more wait here, results not yet sent included, so memory is bounded.
 Where user code runs is the executor's business, what comes of one call ``activity_work``'s.
 """
@@ -20,6 +21,7 @@ from durabletask_azure.core.messages import ToPartition
 from durabletask_azure.core.payloads import BlobRef, PayloadWriter
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.activity_locks import keep_locks
 from durabletask_azure.engine.activity_middleware import unit_of
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
@@ -30,9 +32,10 @@ from durabletask_azure.engine.activity_work import (
     task_ended,
     task_failed,
 )
+from durabletask_azure.engine.caution import Caution
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
-from durabletask_azure.engine.retrying import RETRIED, kept_alive, patiently, within
+from durabletask_azure.engine.retrying import kept_alive, patiently, within
 from durabletask_azure.engine.taken_task import DELIVERIES_EXHAUSTED, TakenTask
 from durabletask_azure.errors import PartitionLostError, PayloadMissingError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
@@ -71,7 +74,7 @@ class ActivityLoop:
         self._inside: dict[int, TakenTask] = {}
         self._held: deque[TakenTask] = deque()
         self._running = 0
-        self._alone: TakenTask | None = None
+        self._caution = Caution(ports, registry, settings, self._is_receiving)
         self._results: list[tuple[TakenTask, ToPartition]] = []
         self._count = 0
         self._stopping = False
@@ -99,7 +102,10 @@ class ActivityLoop:
             )
             for _ in range(self._receivers)
         ]
-        for what, call in (("sending activity results", self._send_results), ("renewing locks", self._renew)):
+        for what, call in (
+            ("sending activity results", self._send_results),
+            ("renewing locks", self._keep_locks),
+        ):
             self._spawn(kept_alive(self._ports.clock, what, call, self._is_open))
 
     async def stop(self, grace_s: float) -> None:
@@ -156,14 +162,7 @@ class ActivityLoop:
     # ------------------------------------------------------------------ in
 
     async def _receive(self) -> None:
-        while not self._stopping:
-            room = self._inside_max - len(self._inside) - self._asked
-            if room <= 0:
-                self._room.clear()
-                await self._room.wait()
-                continue
-            if self._receivers > 1 and not self._asked:
-                room = (room + 1) // 2
+        while room := await self._room_left():
             self._asked += room
             try:
                 deliveries = await patiently(
@@ -181,7 +180,39 @@ class ActivityLoop:
                 await self._give_back(deliveries)
                 return
             self._take_in(deliveries)
+            if self._caution.is_on(self._held):
+                await self._be_careful()
             self._pump()
+
+    async def _room_left(self) -> int:
+        """Wait until a task may be taken, and return how many, one at a time while care is taken; 0 at the end."""
+        while not self._stopping:
+            room, care_s = self._inside_max - len(self._inside) - self._asked, self._caution.left_s()
+            if care_s > 0 and (self._asked or not self._caution.is_free(self._inside.values())):
+                self._room.clear()
+                await within(self._ports.clock, care_s, self._room)
+            elif room > 0:
+                if self._receivers > 1 and not self._asked:
+                    room = (room + 1) // 2
+                return 1 if care_s > 0 else room
+            else:
+                self._room.clear()
+                await self._room.wait()
+        return 0
+
+    async def _be_careful(self) -> None:
+        """Let one task have this worker for itself, or none until it can, and put the others back."""
+        self._take_in(await self._caution.come_ahead())
+        waiting = list(self._held)
+        self._held.clear()
+        chosen, aside = await self._caution.part(waiting, self._inside.values())
+        for entry in aside:
+            self._leave(entry)
+        if chosen is not None and self._stopping:
+            await self._give_back([chosen.delivery])
+            self._leave(chosen)
+        elif chosen is not None:
+            self._held.append(chosen)
 
     def _take_in(self, deliveries: Sequence[ActivityDelivery]) -> None:
         inside, held, find = self._inside, self._held, self._registry.activity
@@ -189,12 +220,12 @@ class ActivityLoop:
         for delivery in deliveries:
             self._count += 1
             entry = inside[self._count] = TakenTask(self._count, delivery, now)
-            task, count = delivery.task, delivery.delivery_count
-            if count > 1:
+            task = delivery.task
+            if delivery.delivery_count > 1:
                 self._counters.redeliveries += 1
             if task is None:
                 self._spawn(self._put_aside(entry))
-            elif count > self._settings.delivery_count_max:
+            elif entry.deliveries > self._settings.delivery_count_max:
                 self._conclude(entry, None, entry.exhausted())
             elif find(task.name) is None:
                 self._conclude(entry, None, not_registered(task, self._registry, self._options))
@@ -225,28 +256,18 @@ class ActivityLoop:
     # ------------------------------------------------------------------ running
 
     def _pump(self) -> None:
-        """Start what waits, as far as there are places; a task that may be poison starts alone."""
-        held, careful_count = self._held, self._settings.careful_delivery_count
-        while held and self._running < self._running_max and self._alone is None:
+        """Start what waits, as far as there are places."""
+        held = self._held
+        while held and self._running < self._running_max:
             entry = held.popleft()
             entry.is_running = True
             self._running += 1
             self._counters.activities_started += 1
-            if entry.delivery.delivery_count >= careful_count:
-                self._alone = entry
-                self._spawn(self._end_of_care(entry))
             text = entry.task.input
             if isinstance(text, BlobRef):
                 self._spawn(self._load(entry, text))
             else:
                 self._submit(entry, text)
-
-    async def _end_of_care(self, entry: TakenTask) -> None:
-        """Let others start again when one that was delivered often has survived for a while: it may just be long."""
-        await self._ports.clock.sleep(self._settings.lock_s)
-        if self._alone is entry:
-            self._alone = None
-            self._pump()
 
     async def _load(self, entry: TakenTask, ref: BlobRef) -> None:
         try:
@@ -270,7 +291,7 @@ class ActivityLoop:
             self._submit(entry, text)
 
     def _submit(self, entry: TakenTask, text: str | None) -> None:
-        task, count = entry.task, entry.delivery.delivery_count
+        task, count = entry.task, entry.deliveries
         definition = self._registry.activity(task.name)
         assert definition is not None
         self._executor.submit(
@@ -288,7 +309,7 @@ class ActivityLoop:
                 continue
             if not work.is_lost:
                 self._ended(entry, work.result, work.failure)
-            elif entry.delivery.delivery_count >= self._settings.delivery_count_max:
+            elif entry.deliveries >= self._settings.delivery_count_max:
                 self._ended(entry, None, entry.exhausted())
             else:
                 self._free_place(entry)
@@ -312,8 +333,6 @@ class ActivityLoop:
     def _free_place(self, entry: TakenTask) -> None:
         entry.is_running = False
         self._running -= 1
-        if self._alone is entry:
-            self._alone = None
 
     # ------------------------------------------------------------------ out
 
@@ -412,39 +431,11 @@ class ActivityLoop:
         except Exception as error:
             _log.warning("%d activity tasks stay locked until their locks expire: %r", len(deliveries), error)
 
-    # ------------------------------------------------------------------ locks
+    async def _keep_locks(self) -> None:
+        await keep_locks(self._ports, self._settings, self._inside, self._lock_lost)
 
-    async def _renew(self) -> None:
-        lock_s = self._settings.lock_s
-        pause_s = lock_s / 3
-        while True:
-            await self._ports.clock.sleep(pause_s)
-            old = self._ports.clock.monotonic() - lock_s / 6
-            entries = [e for e in self._inside.values() if e.received_at <= old and not e.is_lost]
-            pause_s = lock_s / 3
-            if not entries:
-                continue
-            try:
-                lost = await self._ports.activities.renew([entry.delivery for entry in entries])
-            except RETRIED as error:
-                _log.warning("%d activity locks could not be renewed: %s", len(entries), error)
-                pause_s = lock_s / 15
-                continue
-            if lost:
-                tokens = [delivery.token for delivery in lost]
-                self._locks_lost([entry for entry in entries if entry.delivery.token in tokens])
-
-    def _locks_lost(self, entries: Sequence[TakenTask]) -> None:
-        for entry in entries:
-            if entry.key not in self._inside:
-                continue
-            entry.is_lost = True
-            if entry in self._held:
-                self._held.remove(entry)
-                self._leave(entry)
-            elif entry.is_running:
-                _log.warning(
-                    "the lock of activity %r of %r is lost: it may run a second time; its result is sent all the same",
-                    entry.task.name,
-                    entry.task.instance_id,
-                )
+    def _lock_lost(self, entry: TakenTask) -> None:
+        entry.is_lost = True
+        if entry in self._held:
+            self._held.remove(entry)
+            self._leave(entry)

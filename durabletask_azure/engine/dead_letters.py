@@ -145,7 +145,7 @@ class DeadLetterReader:
 
     async def _fail_task(self, task: ActivityTask, letter: DeadLetter) -> None:
         text = (
-            f"activity {task.name!r} was handed out {letter.delivery_count} times without a result: "
+            f"activity {task.name!r} was handed out {task.deliveries + letter.delivery_count} times without a result: "
             f"{letter.reason}: {letter.description}"
         )
         _log.error("activity of %r fails: %s", task.instance_id, text)

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from durabletask_azure.core.instance import needs_history
 from durabletask_azure.core.messages import Inbound
 from durabletask_azure.ports import Delivery
 
-__all__ = ["Inbox", "Item", "Open"]
+__all__ = ["Inbox", "Item", "Open", "need_history"]
 
 
 class Open(msgspec.Struct):
@@ -111,3 +112,8 @@ class Inbox:
         await self._filled.wait()
         if not self._items:
             self._filled.clear()
+
+
+def need_history(items: Iterable[Item]) -> bool:
+    """Return whether one of these items asks for an instance with its whole history."""
+    return any(item.inbound is not None and needs_history(item.inbound.message) for item in items)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails, describe_failure
-from durabletask_azure.core.instance import Instance, needs_history
+from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import Inbound, ResetInstance
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.registry import Registry
@@ -27,8 +27,9 @@ from durabletask_azure.engine.cache import WarmCache
 from durabletask_azure.engine.chain import CommitChain
 from durabletask_azure.engine.committing import Committer
 from durabletask_azure.engine.counters import Counters
-from durabletask_azure.engine.inbox import Inbox, Item
+from durabletask_azure.engine.inbox import Inbox, Item, need_history
 from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
+from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.recovery import Recovery
 from durabletask_azure.engine.retention import keep_retention
 from durabletask_azure.engine.retrying import patiently
@@ -59,6 +60,7 @@ class PartitionOwner:
         owner_id: str,
         warm: WarmCache,
         counters: Counters,
+        quiet: Quiet,
     ) -> None:
         self.partition = session.partition
         self.name = partition_name(session.partition)
@@ -69,6 +71,7 @@ class PartitionOwner:
         self.options = options
         self.warm = warm
         self.counters = counters
+        self.quiet = quiet
         self.inbox = Inbox()
         self.confirmed: dict[int, int] = {}
         self.busy_since: float | None = None
@@ -169,7 +172,7 @@ class PartitionOwner:
                 continue
             await self.committer.room()
             if self._alive:
-                await self._one_batch()
+                await self.quiet.around(self, self._one_batch, self.committer.drain)
         if self._failure is not None:
             raise self._failure
 
@@ -206,6 +209,8 @@ class PartitionOwner:
             refs = needed_refs(instance, inbound)
             if refs:
                 loaded, broken = await self.loader.values(instance, refs)
+            if self.quiet.holder is not None:
+                await self.quiet.wait(self)
             if self.committer.epoch != epoch:
                 break
             if context is None or refs or context.server_now is not now:
@@ -251,7 +256,7 @@ class PartitionOwner:
         self.warm.pin(self.partition, work.pinned)
         missing = [name for name, instance in warm.items() if instance is None]
         if missing:
-            whole = {name for name in missing if _needs_history(by_instance[name])}
+            whole = {name for name in missing if need_history(by_instance[name])}
             results = await self.loader.instances(missing, whole)
             for name, result in zip(missing, results, strict=True):
                 if isinstance(result, UnreadableRowError):
@@ -443,7 +448,3 @@ class PartitionOwner:
         self._alive = False
         self.inbox.wake()
         self.committer.wake()
-
-
-def _needs_history(own: Sequence[Item]) -> bool:
-    return any(item.inbound is not None and needs_history(item.inbound.message) for item in own)

@@ -226,6 +226,7 @@ class Recovery:
     async def _note(self, item: Item) -> None:
         if item.origin is None and item.inbound is not None:  # an order of the owner's own
             return
+        await self._owner.quiet.begin(self._owner)
         self._owner.counters.careful_turns += 1
         before = await self._owner.committer.note_attempt(item.attempt_key)
         if before >= self._settings.careful_delivery_count:

@@ -17,7 +17,7 @@ DELIVERIES_EXHAUSTED = "ActivityDeliveriesExhausted"
 class TakenTask:
     """A task this worker has: waiting, running, or with a result that is not yet sent."""
 
-    __slots__ = ("delivery", "is_lost", "is_running", "key", "received_at", "task")
+    __slots__ = ("deliveries", "delivery", "is_lost", "is_running", "key", "received_at", "task")
 
     def __init__(self, key: int, delivery: ActivityDelivery, received_at: float) -> None:
         self.key = key
@@ -27,9 +27,12 @@ class TakenTask:
         self.is_lost = False
         self.task = cast(ActivityTask, delivery.task)
         """What is to be done; nobody asks this of a task that could not be read."""
+        self.deliveries = delivery.delivery_count
+        """How often it was handed out, in the messages before this one as well."""
+        if delivery.task is not None:
+            self.deliveries += delivery.task.deliveries
 
     def exhausted(self) -> FailureDetails:
         """Return the failure of a task that is not tried any more."""
-        count = self.delivery.delivery_count
-        message = f"activity {self.task.name!r} was handed out {count} times without a result"
+        message = f"activity {self.task.name!r} was handed out {self.deliveries} times without a result"
         return FailureDetails(message=message, error_type=DELIVERIES_EXHAUSTED)

@@ -19,6 +19,7 @@ from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.dead_letters import DeadLetterReader
 from durabletask_azure.engine.executor import ActivityExecutor
 from durabletask_azure.engine.partition import PartitionOwner
+from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.retrying import kept_alive
 from durabletask_azure.ports import HubPorts, PartitionSession
 from durabletask_azure.settings import Settings
@@ -60,6 +61,7 @@ class Engine:
         self._options = options
         self._id_source = id_source
         self._tenures = 0
+        self._quiet = Quiet(ports.clock, settings.lock_s)
         self._log = log or _log
         self._balancer: Balancer | None = None
         self._activities: ActivityLoop | None = None
@@ -160,4 +162,5 @@ class Engine:
             owner_id=f"{self.worker_id}:{self._tenures}:{self._id_source()}",
             warm=self.warm,
             counters=self.counters,
+            quiet=self._quiet,
         )

@@ -16,6 +16,7 @@ __all__ = [
     "ActivityQueue",
     "DeadLetter",
     "Delivery",
+    "FetchesAhead",
     "Interruptible",
     "OrchestrationQueue",
     "PartitionSession",
@@ -205,6 +206,17 @@ class ActivityQueue(Protocol):
 
     async def close(self) -> None:
         """Close all links; a pending receive returns an empty list."""
+        ...
+
+
+@runtime_checkable
+class FetchesAhead(Protocol):
+    """Offered by an activity queue that takes tasks before they are asked for."""
+
+    async def hold_back(self) -> Sequence[ActivityDelivery]:
+        """Give back what was taken ahead, uncounted, and take nothing ahead until more than one is asked for at once;
+        return what had come already. To be called while no receive waits.
+        """
         ...
 
 

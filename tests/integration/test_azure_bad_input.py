@@ -329,6 +329,28 @@ def test_a_storage_account_that_is_silent(settings: Make) -> None:
         refused(settings(storage=storage, open_timeout_s=2.0), HubUnavailableError, at, "storage")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("service", ["service_bus", "storage"])
+@pytest.mark.parametrize("call", ["create", "create_if_not_exists", "recreate", "delete", "exists", "repair"])
+def test_a_hub_at_a_silent_host_is_given_up_in_time(settings: Make, service: str, call: str) -> None:
+    if (service, call) == ("service_bus", "exists"):
+        pytest.skip("asks the storage account only")
+    with silent() as port:
+        at = f"http://127.0.0.1:{port}"
+        account = f"{at}/{ACCOUNT}"
+        place = {"service_bus": bus_at(port), "admin_url": at}
+        if service == "storage":
+            string = f"AccountName={ACCOUNT};AccountKey={KEY};TableEndpoint={account};BlobEndpoint={account}"
+            place = {"storage": string}
+        with TaskHub.azure(settings(**place, open_timeout_s=1.5)) as hub:
+            began = time.monotonic()
+            with pytest.raises(HubUnavailableError, match=r"1\.5 s \(open_timeout_s\)") as caught:
+                getattr(hub, call)()
+    assert time.monotonic() - began < SECONDS
+    assert service in str(caught.value)
+    assert f"127.0.0.1:{port}" in str(caught.value)
+
+
 def test_a_host_that_does_not_exist(settings: Make) -> None:
     refused(
         settings(storage="AccountName=nobody;AccountKey=a2V5;EndpointSuffix=core.invalid"),

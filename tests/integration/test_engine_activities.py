@@ -61,7 +61,10 @@ class Bench:
             for message in (message for delivery in deliveries for message in delivery.messages):
                 assert isinstance(message.body, (TaskCompletedEvent, TaskFailedEvent))
                 assert message.execution_id == "e"
-                assert message.id == stable_id(f"t{message.body.task_scheduled_id}", "done")
+                number = f"t{message.body.task_scheduled_id}"
+                aside = stable_id(number, "aside")
+                ids = {stable_id(one, "done") for one in (number, aside, stable_id(aside, "aside"))}
+                assert message.id in ids
                 found[message.body.task_scheduled_id] = message.body
             await self.session.complete(deliveries)
         return found
@@ -108,9 +111,11 @@ async def bench(
         concurrency_max=concurrency_max,
     )
     loop.start()
-    yield Bench(ports, session, loop, counters)
-    await loop.stop(0)
-    await session.close()
+    try:
+        yield Bench(ports, session, loop, counters)
+    finally:
+        await loop.stop(0)
+        await session.close()
 
 
 class QueueWithTricks:
@@ -122,6 +127,7 @@ class QueueWithTricks:
         self.unreadable = False
         self.finish_errors: list[Exception] = []
         self.finish_calls: list[int] = []
+        self.finish_failed = asyncio.Event()
         self.put_aside: list[tuple[str, str]] = []
         self.put_aside_now = asyncio.Event()
 
@@ -134,11 +140,17 @@ class QueueWithTricks:
         found = await self._real.receive(count_max, wait_s, names)
         if self.unreadable:
             return [msgspec.structs.replace(one, task=None, error="garbage") for one in found]
-        return [msgspec.structs.replace(one, delivery_count=self.deliveries) for one in found]
+        return [msgspec.structs.replace(one, delivery_count=self._count(one)) for one in found]
+
+    def _count(self, delivery: ActivityDelivery) -> int:
+        """Return the count that makes ``deliveries`` with those of the messages before."""
+        earlier = 0 if delivery.task is None else delivery.task.deliveries
+        return max(1, self.deliveries - earlier)
 
     async def finish(self, results: list[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         self.finish_calls.append(len(results))
         if self.finish_errors:
+            self.finish_failed.set()
             raise self.finish_errors.pop(0)
         await self._real.finish(results)
 
@@ -287,6 +299,61 @@ async def test_a_task_that_may_be_poison_runs_alone(ports: HubPorts) -> None:
             await b.call("hold", number, input=str(number))
         await b.endings(5)
     assert most == [1] * 5
+
+
+async def test_f30_a_task_that_may_end_its_worker_starts_when_results_are_sent(ports: HubPorts) -> None:
+    queue, view = tricky(ports)
+    sent_before: list[int] = []
+
+    async def calm(_ctx: Any, value: int) -> int:
+        return value
+
+    async def suspect(_ctx: Any, _value: Any) -> None:
+        sent_before.append(sum(queue.finish_calls))
+
+    async with bench(ports, calm, suspect, queue=view) as b:
+        queue.finish_errors = [HubUnavailableError("away")] * 2
+        await b.call("calm", 1, input="1")
+        await queue.finish_failed.wait()
+        queue.deliveries = SETTINGS.careful_delivery_count
+        await b.call("suspect", 2)
+        assert set(await b.endings(2)) == {1, 2}
+    # Two attempts, the third that succeeded, and the suspect's own going back into the queue until then.
+    assert sent_before[0] >= 3
+
+
+async def test_f30_nothing_else_is_taken_while_a_task_runs_that_may_end_its_worker(ports: HubPorts) -> None:
+    queue, view = tricky(ports)
+    queue.deliveries = SETTINGS.careful_delivery_count
+    back: list[ActivityDelivery] = []
+
+    async def suspect(_ctx: Any, _value: Any) -> None:
+        if not back:
+            back.extend(await ports.activities.receive(10, 0))
+
+    for number in range(3):
+        await ports.activities.send([task("suspect", number)])
+    async with bench(ports, suspect, queue=view) as b:
+        assert set(await b.endings(1)) == {0}
+        tasks = [one.task for one in back]
+        assert [one.task_id for one in tasks if one is not None] == [1, 2]
+        # Each is a new message, handed out for the first time, that knows how often it was handed out before.
+        assert [one.delivery_count for one in back] == [1, 1]
+        assert {one.deliveries for one in tasks if one is not None} == {SETTINGS.careful_delivery_count - 1}
+        assert len({one.id for one in back} | {"t1", "t2"}) == 4
+        queue.deliveries = 1
+        await ports.activities.abandon(back)
+        assert set(await b.endings(2)) == {1, 2}
+
+
+async def test_f30_deliveries_of_the_messages_before_count_as_well(ports: HubPorts) -> None:
+    before = SETTINGS.delivery_count_max
+    tired = msgspec.structs.replace(task("echo").task, deliveries=before)
+    await ports.activities.send([ToActivities(task=tired)])
+    async with bench(ports, echo) as b:
+        failure = await b.failure()
+    assert failure.error_type == DELIVERIES_EXHAUSTED
+    assert f"handed out {before + 1} times" in failure.message
 
 
 async def test_f28_a_task_that_cannot_be_read_is_put_aside(ports: HubPorts) -> None:

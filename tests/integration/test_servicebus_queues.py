@@ -12,7 +12,7 @@ from azure.servicebus.aio import ServiceBusClient
 
 from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.errors import ConfigurationError, HubUnavailableError, PayloadTooLargeError
-from durabletask_azure.ports import Delivery
+from durabletask_azure.ports import Delivery, FetchesAhead
 from tests.integration.queues_on_emulator import (
     PARTITIONS,
     WAIT_S,
@@ -282,6 +282,29 @@ async def test_two_workers_share_an_opening_and_each_gets_what_it_asks_for(group
 
     assert [one.id for one in await printing] == ["p"]
     assert [one.id for one in await mail] == ["m"]
+
+
+async def test_f30_what_was_taken_ahead_is_given_back_uncounted(hub: EmulatedHub) -> None:
+    queues, other = hub.open(), hub.open()
+    await queues.activities.send([task(f"t{n}") for n in range(8)])
+    mine = list(await queues.activities.receive(4, WAIT_S))
+
+    assert isinstance(queues.activities, FetchesAhead)
+    mine += await queues.activities.hold_back()
+    theirs = await tasks_received(other, 8 - len(mine))
+
+    assert sorted(one.id for one in [*mine, *theirs]) == [f"t{n}" for n in range(8)]
+    # A lock that had to run out would have counted.
+    assert [one.delivery_count for one in theirs] == [1] * len(theirs)
+    await queues.activities.finish([(one, None) for one in mine])
+
+    # Held back, a link brings what it is asked for, one at a time, and nothing more stays locked.
+    await queues.activities.send([task(f"u{n}") for n in range(3)])
+    (one,) = await queues.activities.receive(1, WAIT_S)
+    assert await queues.activities.hold_back() == []
+    rest = await tasks_received(other, 2)
+    assert sorted(each.id for each in [one, *rest]) == ["u0", "u1", "u2"]
+    assert [each.delivery_count for each in rest] == [1, 1]
 
 
 @pytest.mark.parametrize("names", [["send"], ["ship"], ["send", "read", "ship"]])

@@ -8,8 +8,8 @@ whoever meets them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 from durabletask_azure.adapters.azure import provisioning
@@ -20,7 +20,7 @@ from durabletask_azure.adapters.azure.statistics import AzureStatistics
 from durabletask_azure.adapters.azure.upgrades import upgraded
 from durabletask_azure.adapters.servicebus import open_queues
 from durabletask_azure.adapters.system_clock import SystemClock
-from durabletask_azure.errors import HubUnavailableError, TaskHubNotFoundError
+from durabletask_azure.errors import HubUnavailableError, TaskHubNotFoundError, ThrottledError
 from durabletask_azure.ports import HubFinding, HubInfo, HubPorts, HubReport
 from durabletask_azure.settings import Settings
 from durabletask_azure.targets import HubNames, QueueOptions, ServiceBusTarget, StorageTarget
@@ -37,7 +37,8 @@ class AzureHub:
         partitions: how many it is created with; ``None`` for 4, or as many as it has.
         create_if_missing: whether opening creates what is not there.
         manage: whether the administration API may be used.
-        open_timeout_s: how long opening may take.
+        open_timeout_s: how long opening may take, and how long the services may take to answer before the hub is
+            created, deleted or repaired.
     """
 
     def __init__(
@@ -163,10 +164,12 @@ class AzureHub:
 
     async def create(self) -> bool:
         async with self._place.parts() as parts:
+            await self._reached("creating", parts)
             return await provisioning.create(self._place, parts)
 
     async def delete(self) -> bool:
         async with self._place.parts() as parts:
+            await self._reached("deleting", parts)
             return await provisioning.delete(self._place, parts)
 
     async def check(self) -> HubReport:
@@ -175,9 +178,23 @@ class AzureHub:
 
     async def restore(self) -> Sequence[str]:
         async with self._place.parts() as parts:
+            await self._reached("repairing", parts)
             return await provisioning.restore(self._place, parts)
 
-    @asynccontextmanager
+    async def _reached(self, doing: str, parts: HubParts) -> None:
+        """See that both services answer: what follows may rightly take minutes, the silence of a host may not."""
+        if parts.administration is None:  # which is refused for itself
+            return
+        async with self._in_time(doing):
+            looks: list[Coroutine[Any, Any, object]] = [
+                parts.table.table_exists(),
+                parts.blobs.exists(),
+                parts.administration.find(self._place.names.orchestrations),
+            ]
+            with contextlib.suppress(ThrottledError):  # an answer, too
+                await _all(looks)
+
+    @contextlib.asynccontextmanager
     async def _in_time(self, doing: str) -> AsyncGenerator[None]:
         try:
             async with asyncio.timeout(self._open_timeout_s):
@@ -190,7 +207,7 @@ class AzureHub:
             ) from error
 
 
-async def _all(checks: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def _all(checks: Sequence[Coroutine[Any, Any, object]]) -> None:
     """Make all checks at once and raise the first thing that is wrong, in their order."""
     for outcome in await asyncio.gather(*checks, return_exceptions=True):
         if isinstance(outcome, BaseException):

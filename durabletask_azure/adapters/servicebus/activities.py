@@ -7,14 +7,16 @@ result is sent before its task is completed; completing is left to the link, so 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 
 from durabletask_azure.adapters.servicebus.bodies import packed, task_parcels
 from durabletask_azure.adapters.servicebus.dead_letters import DeadLetterDesk
+from durabletask_azure.adapters.servicebus.held_task import HeldTask, Settling, TaskSettlement
 from durabletask_azure.adapters.servicebus.sending import SendLink
-from durabletask_azure.adapters.servicebus.task_link import HeldTask, Settling, TaskLink, TaskSettlement
+from durabletask_azure.adapters.servicebus.task_link import TaskLink
 from durabletask_azure.adapters.servicebus.thread import Reply
 from durabletask_azure.adapters.servicebus.wire import Wire
 from durabletask_azure.core.messages import ToActivities, ToPartition
@@ -26,6 +28,7 @@ __all__ = ["ServiceBusActivityQueue"]
 _COMMON = ""
 _UNCLAIMED_S = 1.0
 """After so long, a task that has come and that nobody asks for is given back."""
+_log = logging.getLogger("durabletask_azure.adapters.servicebus")
 
 
 class _Receiver:
@@ -230,6 +233,26 @@ class ServiceBusActivityQueue:
         """End the receives that wait now; from the loop that made them."""
         self._interrupts += 1
         self._wake_all()
+
+    async def hold_back(self) -> Sequence[ActivityDelivery]:
+        """Give back what the links have fetched ahead; return what had come from them already."""
+        replies: list[Reply[None]] = []
+        for counter in self._counters.values():
+            replies.append(Reply[None](self._wire.thread.home()))
+            self._wire.thread.post(counter.link.hold_back, replies[-1])
+        try:
+            async with asyncio.timeout(self._wire.settings.link_timeout_s):
+                for reply in replies:
+                    await reply.future
+        except TimeoutError:
+            _log.info(
+                "a link to activity tasks did not answer in time; what it has fetched ahead stays locked"
+            )
+        found: list[ActivityDelivery] = []
+        for counter in self._counters.values():
+            found += counter.ready
+            counter.ready.clear()
+        return found
 
     # ------------------------------------------------------------ what becomes of them
 

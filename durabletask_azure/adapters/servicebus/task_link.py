@@ -14,10 +14,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum
 from typing import Final
 
-from azure.servicebus import ServiceBusReceivedMessage
 from azure.servicebus.aio import ServiceBusReceiver
 from azure.servicebus.exceptions import (
     MessageAlreadySettled,
@@ -28,6 +26,7 @@ from azure.servicebus.exceptions import (
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from durabletask_azure.adapters.servicebus.bodies import task_delivery
+from durabletask_azure.adapters.servicebus.held_task import HeldTask, Settling, TaskSettlement
 from durabletask_azure.adapters.servicebus.lock_time import lock_left_s, unclocked
 from durabletask_azure.adapters.servicebus.thread import Mailbox, Reply
 from durabletask_azure.adapters.servicebus.translation import THROTTLED_S, translate
@@ -35,7 +34,7 @@ from durabletask_azure.adapters.servicebus.wire import NO_WAIT_S, Wire
 from durabletask_azure.errors import HubUnavailableError, TaskHubError
 from durabletask_azure.ports import ActivityDelivery
 
-__all__ = ["HeldTask", "Settling", "TaskLink", "TaskSettlement"]
+__all__ = ["TaskLink"]
 
 _AT_ONCE_MAX: Final = 32
 """Tasks settled at once, between two looks at what has arrived."""
@@ -45,58 +44,6 @@ _BUSY_S: Final = 1.0
 _IDLE_WAIT_S: Final = 0.25
 _REOPEN_S_MIN: Final = 0.2
 _log = logging.getLogger("durabletask_azure.adapters.servicebus")
-
-
-class Settling(Enum):
-    """What is to become of a task in its queue."""
-
-    COMPLETE = "complete"
-    ABANDON = "abandon"
-    DEAD_LETTER = "dead letter"
-
-
-class HeldTask:
-    """A task that this worker holds. ``is_ending`` once its end was asked for; ``is_lost`` when its lock is gone."""
-
-    __slots__ = ("is_ending", "is_lost", "link", "locked_until", "message", "receiver", "renew_at")
-
-    def __init__(
-        self, message: ServiceBusReceivedMessage, receiver: ServiceBusReceiver, link: TaskLink, lock_s: float
-    ) -> None:
-        self.message = message
-        self.receiver = receiver
-        self.link = link
-        self.is_ending = False
-        self.is_lost = False
-        self.renew_at = 0.0
-        self.locked_until = 0.0
-        self.extend(lock_s)
-
-    def extend(self, lock_s: float) -> None:
-        """Note that the lock lasts its full time from now, by the steady clock of this machine."""
-        now = time.monotonic()
-        self.renew_at, self.locked_until = now + lock_s / 3, now + lock_s
-
-
-class TaskSettlement:
-    """Tasks to be settled in one way; ``reply`` is answered when all are."""
-
-    __slots__ = ("description", "kind", "open", "reason", "reply", "tasks")
-
-    def __init__(
-        self,
-        kind: Settling,
-        tasks: Sequence[HeldTask],
-        reply: Reply[None] | None = None,
-        reason: str = "",
-        description: str = "",
-    ) -> None:
-        self.kind = kind
-        self.tasks = tasks
-        self.open = len(tasks)
-        self.reply = reply
-        self.reason = reason
-        self.description = description
 
 
 class TaskLink:
@@ -120,6 +67,10 @@ class TaskLink:
         self._receiver: ServiceBusReceiver | None = None
         self._asks = False
         """Whether the open link has asked the broker for tasks."""
+        self._fetched_max = 0
+        """How many tasks the open link fetches ahead."""
+        self._is_held_back = False
+        self._to_hold_back: list[Reply[None]] = []
         self._wanted = 0
         self._wanted_at = time.monotonic()
         self._to_settle: deque[tuple[TaskSettlement, HeldTask]] = deque()
@@ -142,7 +93,18 @@ class TaskLink:
         self._wanted = count
         if count:
             self._wanted_at = time.monotonic()
+        if count > 1:
+            self._is_held_back = False
         self._wake()
+
+    def hold_back(self, reply: Reply[None]) -> None:
+        """Give back what was fetched ahead, and fetch nothing ahead until more than one task is asked for."""
+        self._is_held_back = True
+        self._to_hold_back.append(reply)
+        if self._is_closing:
+            self._drop_all()
+        else:
+            self._wake()
 
     def settle(self, settlement: TaskSettlement) -> None:
         """Settle tasks."""
@@ -171,6 +133,8 @@ class TaskLink:
                 settlement.reply.fail(HubUnavailableError("the hub's queues are closed"))
         self._to_settle.clear()
         self.backlog = 0
+        while self._to_hold_back:
+            self._to_hold_back.pop().fail(HubUnavailableError("the hub's queues are closed"))
 
     def _wake(self) -> None:
         self._woken.set()
@@ -196,6 +160,11 @@ class TaskLink:
 
     async def _turn(self) -> None:
         """Settle some, renew some, then receive or wait for something to do."""
+        if self._to_hold_back:
+            if self._fetched_max:
+                await self._shut()  # which gives it back, uncounted
+            while self._to_hold_back:
+                self._to_hold_back.pop().set(None)
         await self._settle_some()
         await self._renew_some()
         if self._is_closing:
@@ -210,6 +179,8 @@ class TaskLink:
         if now < self._quiet_until:  # the last attempt failed just now
             await self._rest(self._quiet_until - now)
             return
+        if not (self._fetched_max or self._is_held_back):
+            await self._shut()  # to open one that fetches ahead
         receiver = self._receiver
         if receiver is None:
             try:
@@ -257,7 +228,12 @@ class TaskLink:
                 return
             pause_s = min(pause_s, unused_s)
         self._woken.clear()
-        if self._wanted > 0 or self._is_closing or (self._to_settle and now >= self._settle_from):
+        if (
+            self._wanted > 0
+            or self._is_closing
+            or self._to_hold_back
+            or (self._to_settle and now >= self._settle_from)
+        ):
             return
         try:
             async with asyncio.timeout(pause_s):
@@ -423,8 +399,10 @@ class TaskLink:
         raise AssertionError("opening ended without a result")
 
     async def _open_once(self, prefetch: int) -> ServiceBusReceiver:
-        self._receiver = await self._wire.open_receiver(self._queue, max(1, prefetch))
+        fetched_max = 0 if self._is_held_back else max(1, prefetch)
+        self._receiver = await self._wire.open_receiver(self._queue, fetched_max)
         self._asks = False
+        self._fetched_max = fetched_max
         return self._receiver
 
     def _tell_attempt(self, state: RetryCallState) -> None:
@@ -435,5 +413,6 @@ class TaskLink:
     async def _shut(self) -> None:
         receiver, self._receiver = self._receiver, None
         self._asks = False
+        self._fetched_max = 0
         if receiver is not None:
             await self._wire.close_link(receiver)

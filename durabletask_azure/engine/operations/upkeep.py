@@ -53,7 +53,7 @@ class Upkeep:
         if letter.task is not None:
             task = letter.task
             task = msgspec.structs.replace(
-                task, id=stable_id(task.id, "redriven", letter_id), redriven=task.redriven + 1
+                task, id=stable_id(task.id, "redriven", letter_id), redriven=task.redriven + 1, deliveries=0
             )
             await self._retried(lambda: self._ports.activities.send([ToActivities(task=task)]))
             sent = [task.id]
