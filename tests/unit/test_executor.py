@@ -228,6 +228,7 @@ async def test_what_no_thread_has_begun_is_not_begun_after_closing() -> None:
         gate.wait(10)
         ended.set()
 
+    others = threading.enumerate()
     executor = ThreadExecutor(1)
     collected = Collected()
     executor.open(collected.done)
@@ -235,7 +236,8 @@ async def test_what_no_thread_has_begun_is_not_begun_after_closing() -> None:
         executor.submit(work(block, key=number, text=str(number)))
     await asyncio.to_thread(started.wait, 10)
     await executor.close()
-    thread = next(one for one in threading.enumerate() if one.name == "durabletask-activity-1")
+    own = [one for one in threading.enumerate() if one not in others]
+    thread = next(one for one in own if one.name == "durabletask-activity-1")
     gate.set()
     await asyncio.to_thread(thread.join, 10)
 
