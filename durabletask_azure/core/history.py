@@ -65,15 +65,11 @@ class RuntimeStatus(StrEnum):
     TERMINATED = "TERMINATED"
     CONTINUED_AS_NEW = "CONTINUED_AS_NEW"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether an instance of this status never runs again by itself."""
-        # By identity: asked several times a turn, and an enum's hash is a call of its own.
-        return (
-            self is RuntimeStatus.COMPLETED
-            or self is RuntimeStatus.FAILED
-            or self is RuntimeStatus.TERMINATED
-        )
+    is_terminal: bool
+    """Whether an instance of this status never runs again by itself. An attribute: it is asked several times a turn."""
+
+    def __init__(self, value: str) -> None:
+        self.is_terminal = value in ("COMPLETED", "FAILED", "TERMINATED")
 
 
 Tags = Payload

@@ -87,6 +87,8 @@ class LocalActivityQueue:
         self._owed: list[tuple[str, int, str]] = []
         self._closed = False
         self._has_names = False
+        self._none_free = -1
+        """How often the bell had rung before a look that found no task of any name free."""
 
     async def send(self, tasks: Sequence[ToActivities]) -> None:
         stored = stored_outbound(tasks)
@@ -113,12 +115,14 @@ class LocalActivityQueue:
             ]
             if self._owed:
                 await self._give_back()
-            if self._any_free(names):
+            if (names is not None or seen != self._none_free) and self._any_free(names):
                 rows = await self._committer.submit(
                     lambda transaction: self._take(transaction, count_max, names), durable=False
                 )
                 if rows:
                     return [_delivery(row) for row in rows]
+            elif names is None:
+                self._none_free = seen
             await self._free_tasks_of_the_dead()
             left_s = deadline - loop.time()
             if left_s <= 0:
@@ -126,6 +130,7 @@ class LocalActivityQueue:
             handed = await self._handed(count_max, names, seen, min(left_s, _CHECK_S))
             if handed:
                 return handed
+            self._none_free = -1  # another process may have told nobody
         return []
 
     async def _handed(

@@ -19,6 +19,8 @@ from durabletask_azure.adapters.local.committer import Transaction
 __all__ = ["Bulk", "as_places", "run_bulk"]
 
 _SIZES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
+_PORTIONS = [next(size for size in _SIZES if size <= max(left, 1)) for left in range(_SIZES[0] + 1)]
+"""How many of so many rows that are left make the next portion; of more, as many as of the last."""
 _encode = msgspec.json.Encoder().encode
 
 Bulk = Callable[[str], str]
@@ -27,15 +29,13 @@ Bulk = Callable[[str], str]
 
 def run_bulk(transaction: Transaction, bulk: Bulk, rows: Sequence[tuple[Any, ...]]) -> int:
     """Run a statement for rows of the same length, in their order; return how many rows of the table it touched."""
-    if not rows:
-        return 0
-    width = len(rows[0])
     touched = begin = 0
-    for size in _SIZES:
-        while len(rows) - begin >= size:
-            portion = chain.from_iterable(rows[begin : begin + size])
-            touched += transaction.execute(_statement(bulk, size, width), tuple(portion)).rowcount
-            begin += size
+    count = len(rows)
+    while begin < count:
+        size = _PORTIONS[min(count - begin, _SIZES[0])]
+        values = rows[begin] if size == 1 else tuple(chain.from_iterable(rows[begin : begin + size]))
+        touched += transaction.execute(_statement(bulk, size, len(rows[begin])), values).rowcount
+        begin += size
     return touched
 
 

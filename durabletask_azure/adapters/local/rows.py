@@ -65,6 +65,7 @@ _COLUMNS = (
     "name, status, created_at, updated_at, completed_at, due_at, has_reason, body, tail, partition, id, etag"
 )
 _REPLACED = ", ".join(f"{column} = excluded.{column}" for column in _COLUMNS.split(", ")[:9])
+_SET_ONE = ", ".join(f"{column} = ?" for column in _COLUMNS.split(", ")[:9])
 
 
 def _insert_instances(rows: str) -> str:
@@ -88,6 +89,10 @@ def _send_tasks(rows: str) -> str:
     return f"INSERT INTO tasks({columns}) VALUES {rows}"  # noqa: S608
 
 
+_REPLACE_ONE = (
+    f"UPDATE instances SET {_SET_ONE}, etag = etag + 1"  # noqa: S608 - question marks
+    " WHERE partition = ? AND id = ? AND etag = ?"
+)
 _BODY, _ID = 7, 10
 _FIND_INSTANCE = "SELECT etag, body FROM instances WHERE partition = ? AND id = ?"
 _DELETE_INSTANCE = "DELETE FROM instances WHERE partition = ? AND id = ? AND etag = ?"
@@ -259,14 +264,21 @@ def write_rows(transaction: Transaction, writes: StoredWrites) -> dict[str, str]
         for row in rows:
             etags[row[_ID]] = etag
     if writes.replaced:
-        last = _last_instance(transaction)
-        count = run_bulk(transaction, _replace_instances, writes.replaced)
-        if count != len(writes.replaced) or _last_instance(transaction) != last:
+        if not _replace_all(transaction, writes.replaced):
             raise _unexpected(_culprit(transaction, writes.replaced, None))
         for row in writes.replaced:
             etags[row[_ID]] = str(row[_ID + 1] + 1)
     transaction.topics += writes.topics
     return etags
+
+
+def _replace_all(transaction: Transaction, rows: Sequence[tuple[Any, ...]]) -> bool:
+    """Replace rows, each under its ETag; return whether all were."""
+    if len(rows) == 1:
+        return transaction.execute(_REPLACE_ONE, rows[0]).rowcount == 1
+    last = _last_instance(transaction)
+    count = run_bulk(transaction, _replace_instances, rows)
+    return count == len(rows) and _last_instance(transaction) == last
 
 
 def _last_instance(transaction: Transaction) -> int | None:
