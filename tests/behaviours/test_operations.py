@@ -40,10 +40,8 @@ class Wicked(BaseException):
 
 
 def members(stage: Stage) -> list[WorkerRow]:
-    ports = stage.hub.ports
-
     async def read() -> list[WorkerRow]:
-        return list(await ports.membership.workers())
+        return list(await stage.hub.ports.membership.workers())
 
     return stage.hub.run(read)
 
@@ -339,7 +337,7 @@ def test_b123_the_commit_of_a_stale_owner_is_refused_and_its_memory_dropped(stag
         while True:
             lock = await store.read_lock(partition)
             rival = msgspec.structs.replace(
-                lock.row, owner="rival", epoch=lock.row.epoch + 1, commit_id="by the rival"
+                lock.row, owner="rival", epoch=lock.row.epoch + 1, commit_id="his"
             )
             # The owner may have written in between: what it settled, when it is idle.
             with contextlib.suppress(PartitionLostError):
