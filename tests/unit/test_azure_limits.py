@@ -153,5 +153,5 @@ def test_the_longest_filter_is_short_enough_for_an_address() -> None:
     text = made.text + "".join(f"'{value}'" for value in made.values.values())
 
     assert len(made.values) > 10
-    # No figure of Azure's is known; every server and proxy takes 16 KiB, and Azurite's tests take more.
+    # No figure of Azure's is known: the bound is our own.
     assert len(quote(text)) < 16 * KIB
