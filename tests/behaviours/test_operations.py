@@ -52,9 +52,8 @@ def shares(stage: Stage) -> list[int]:
 
 
 def lock_epochs(stage: Stage) -> list[int]:
-    ports = stage.hub.ports
-
     async def read() -> list[int]:
+        ports = stage.hub.ports
         return [(await ports.store.read_lock(number)).row.epoch for number in range(ports.info.partitions)]
 
     return stage.hub.run(read)
@@ -336,13 +335,12 @@ def test_b123_the_commit_of_a_stale_owner_is_refused_and_its_memory_dropped(stag
         """Do to the lock row what a rival owner does first."""
         while True:
             lock = await store.read_lock(partition)
-            rival = msgspec.structs.replace(
-                lock.row, owner="rival", epoch=lock.row.epoch + 1, commit_id="his"
-            )
+            epoch = lock.row.epoch + 1
+            rival = msgspec.structs.replace(lock.row, owner="rival", epoch=epoch, commit_id="his")
             # The owner may have written in between: what it settled, when it is idle.
             with contextlib.suppress(PartitionLostError):
                 await store.commit(partition, rival, lock.etag, [])
-                return rival.epoch
+                return epoch
 
     epoch = stage.hub.run(take_over)
     stage.client.raise_orchestration_event(instance_id, "go", data="right")
