@@ -153,7 +153,9 @@ class Store:
         """Drop a queue and all in it."""
         self._add("DELETE FROM queues WHERE name = ?", name)
         for table in ("messages", "sessions", "duplicates", "numbers"):
-            self._add(f"DELETE FROM {table} WHERE path = ? OR path LIKE ? || '/$%'", name, name)  # noqa: S608
+            # With its sub-queues. Not LIKE, to which a name's underscore would be any character.
+            sql = f"DELETE FROM {table} WHERE path = ? OR substr(path, 1, length(?) + 2) = ? || '/$'"  # noqa: S608
+            self._add(sql, name, name, name)
         self._numbers = {path: seq for path, seq in self._numbers.items() if path.partition("/$")[0] != name}
 
     def _add(self, statement: str, *values: Any) -> None:

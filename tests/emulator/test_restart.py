@@ -92,6 +92,24 @@ def test_a_deleted_queue_stays_deleted(tmp_path: Path) -> None:
     assert names == ["kept"]
 
 
+def test_a_deleted_queue_takes_no_dead_letters_of_one_with_a_similar_name_along(tmp_path: Path) -> None:
+    settings = ServerSettings(port=0, admin_port=0, persist=str(tmp_path / "broker.db"))
+    with RunningEmulator(settings) as emulator:
+        emulator.create_queue("a_b")
+        emulator.create_queue("axb")
+        with ServiceBusClient.from_connection_string(emulator.connection_string) as client:
+            with client.get_queue_sender("axb") as sender:
+                sender.send_messages(ServiceBusMessage("kept"))
+            with client.get_queue_receiver("axb") as receiver:
+                [message] = receiver.receive_messages(max_wait_time=5)
+                receiver.dead_letter_message(message)
+
+        emulator.delete_queue("a_b")
+        emulator.restart()
+
+        assert emulator.counts("axb").dead_letters == 1
+
+
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broker.db"
     path.write_text("not a database, but long enough to look like something" * 50)
