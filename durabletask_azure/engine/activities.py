@@ -44,6 +44,7 @@ from durabletask_azure.settings import Settings
 __all__ = ["DELIVERIES_EXHAUSTED", "ActivityLoop", "task_failed"]
 
 _RECEIVE_WAIT_S = 1.0
+_REST_S_MIN = 0.001
 _log = logging.getLogger("durabletask_azure.engine.activities")
 
 
@@ -190,7 +191,8 @@ class ActivityLoop:
             room, care_s = self._inside_max - len(self._inside) - self._asked, self._caution.left_s()
             if care_s > 0 and (self._asked or not self._caution.is_free(self._inside.values())):
                 self._room.clear()
-                await within(self._ports.clock, care_s, self._room)
+                # A rest too short for the clock would never pass.
+                await within(self._ports.clock, max(care_s, _REST_S_MIN), self._room)
             elif room > 0:
                 if self._receivers > 1 and not self._asked:
                     room = (room + 1) // 2
