@@ -46,27 +46,6 @@ class DurableTimer(Protocol):
         ...
 
 
-class _Handle(asyncio.Handle):
-    """A callback; as asyncio has it, made without the questions about debugging."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: asyncio.AbstractEventLoop,
-        context: contextvars.Context | None = None,
-    ) -> None:
-        self._context = contextvars.copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
-
-
 class _TimerHandle(asyncio.TimerHandle):
     """A delayed callback whose delay is a durable timer (``None`` once it fired, or when it was due at once)."""
 
@@ -141,7 +120,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         steps_left = self._steps_max
         while ready:
             handle = ready.popleft()
-            if handle._cancelled:
+            if handle.cancelled():
                 continue
             if steps_left == 0:
                 ready.clear()
@@ -208,7 +187,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
-        handle = _Handle(callback, args, self, context)
+        handle = asyncio.Handle(callback, args, self, context)
         if not self._closed:
             self._ready.append(handle)
         return handle

@@ -79,11 +79,8 @@ class Task(ABC, Generic[T_co]):
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         if not self._is_complete:
-            future: asyncio.Future[None] = asyncio.Future(loop=asyncio.get_running_loop())
-            if self._observers is None:
-                self._observers = {future: None}
-            else:
-                self._observers[future] = None
+            future = asyncio.get_running_loop().create_future()
+            self.subscribe(future, None)
             try:
                 yield from future
             except asyncio.CancelledError:
@@ -174,12 +171,7 @@ class CompletableTask(Task[T]):
     __slots__ = ("expected_type",)
 
     def __init__(self, expected_type: Any = None) -> None:
-        # As in Task, whose own call would be one more for each activity.
-        self._is_complete = False
-        self._result = None
-        self._exception = None
-        self._hook = None
-        self._observers = None
+        super().__init__()
         self.expected_type = expected_type
 
     def complete(self, result: T) -> None:
