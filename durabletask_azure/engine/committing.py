@@ -19,7 +19,7 @@ from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOut
 from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.retrying import patiently
-from durabletask_azure.engine.work import Work, attempts_at, closing_of, settle
+from durabletask_azure.engine.work import Work, closing_of, settle
 from durabletask_azure.errors import CommitRefusedError
 from durabletask_azure.ports import Delivery, Receipt
 
@@ -172,7 +172,7 @@ class Committer:
         for turn, own in work.turns:
             if turn.is_empty:
                 closing = closing_of(own)
-                self._forget_attempts(own, closing)
+                self._forget_attempts(own)
                 self.complete(closing)
                 settle(own)
             else:
@@ -218,7 +218,7 @@ class Committer:
         self._owner.counters.commits += 1
         attempts: tuple[tuple[str, int], ...] = ()
         if self.attempts:
-            done = attempts_at(items, closing)
+            done = {item.attempt_key for item in items}
             attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
@@ -279,7 +279,7 @@ class Committer:
     ) -> None:
         owner = self._owner
         settle(items)
-        self._forget_attempts(items, closing)
+        self._forget_attempts(items)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
@@ -382,9 +382,9 @@ class Committer:
         await self._write_lock(attempts=tuple(self.attempts.items()))
         return count
 
-    def _forget_attempts(self, items: Iterable[Item], closing: Iterable[Delivery]) -> None:
-        for key in attempts_at(items, closing) if self.attempts else ():
-            self.attempts.pop(key, None)
+    def _forget_attempts(self, items: Iterable[Item]) -> None:
+        for item in items if self.attempts else ():
+            self.attempts.pop(item.attempt_key, None)
 
     async def note_order(self) -> None:
         """Note in the lock row that this tenure ends in order, if the one before it had committed nothing either."""

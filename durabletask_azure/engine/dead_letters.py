@@ -96,12 +96,12 @@ class DeadLetterReader:
         return sent_again
 
     async def _was_alone(self, letter: DeadLetter) -> bool:
-        """Return whether the owner was handling this broker message by itself when it died."""
+        """Return whether the owner was handling this broker message's only message by itself when it died."""
         partition = letter.partition
         if partition is None:
             return False
         stored = await self._patiently("reading a lock row", lambda: self._ports.store.read_lock(partition))
-        return any(broker_id == letter.id for broker_id, _ in stored.row.attempts)
+        return any(key == letter.messages[0].id for key, _ in stored.row.attempts)
 
     async def _send(self, message: Message, new_id: str) -> None:
         """Send a message again, in a broker message of its own."""

@@ -32,8 +32,8 @@ class Item(msgspec.Struct):
 
     @property
     def attempt_key(self) -> str:
-        """What an attempt at it alone is noted under: the broker message's id, or the instance that was nudged."""
-        return f"nudge {self.instance_id}" if self.origin is None else self.origin.delivery.id
+        """What an attempt at it alone is noted under: its message (a broker's message may pack many), or the nudge."""
+        return f"nudge {self.instance_id}" if self.inbound is None else self.inbound.message.id
 
 
 class Inbox:

@@ -10,7 +10,7 @@ from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
 from durabletask_azure.ports import Delivery
 
-__all__ = ["Work", "attempts_at", "closing_of", "settle"]
+__all__ = ["Work", "closing_of", "settle"]
 
 
 @dataclass(slots=True)
@@ -48,8 +48,3 @@ def settle(items: Iterable[Item]) -> None:
     for item in items:
         if item.origin is not None:
             item.origin.left -= 1
-
-
-def attempts_at(items: Iterable[Item], closing: Iterable[Delivery]) -> set[str]:
-    """Return what attempts at these items were noted under, as far as they are over."""
-    return {item.attempt_key for item in items if item.origin is None} | {one.id for one in closing}

@@ -7,12 +7,17 @@ a row that committed nothing, and from the third on what waits is handled one by
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from durabletask_azure import OrchestrationContext, OrchestrationStatus, TaskHub, TaskHubClient, TaskHubWorker
+from durabletask_azure.core.history import EventRaisedEvent
+from durabletask_azure.core.messages import Message, encode_messages
 from durabletask_azure.core.partitioning import partition_of
 from durabletask_azure.core.rows import LockRow
 
@@ -70,6 +75,51 @@ def test_f30_what_ended_three_owners_is_failed_and_what_did_not_runs(attempts: i
             assert deadly.runtime_status is OrchestrationStatus.COMPLETED
         lock = lock_of(hub)
         assert (lock.vain, lock.attempts) == (0, ())
+
+
+def test_f30_each_message_of_a_pack_is_an_attempt_of_its_own(tmp_path: Path) -> None:
+    async def flow(ctx: OrchestrationContext, _: Any) -> Any:
+        return await ctx.wait_for_external_event("go")
+
+    path = tmp_path / "hub.db"
+    ids = [f"innocent-{number}" for number in range(6)]
+    with TaskHub.local(path, partitions=1) as hub:
+        client = TaskHubClient(hub)
+        worker = TaskHubWorker(hub)
+        worker.add_orchestrator(flow)
+        worker.start()
+        for instance_id in ids:
+            client.schedule_new_orchestration(flow, instance_id=instance_id)
+            client.wait_for_orchestration_start(instance_id, timeout=WAIT_S)
+        worker.stop()
+        put_pack(path, [event_to(instance_id) for instance_id in ids])
+        lock_of(hub, vain=3)
+
+        with worker:
+            worker.start()
+            ended = [client.wait_for_orchestration_completion(one, timeout=WAIT_S) for one in ids]
+
+        assert [one and one.runtime_status for one in ended] == [OrchestrationStatus.COMPLETED] * len(ids)
+        lock = lock_of(hub)
+        assert (lock.vain, lock.attempts) == (0, ())
+
+
+def event_to(instance_id: str) -> Message:
+    at = datetime.now(UTC)
+    return Message(
+        id=f"to {instance_id}", instance_id=instance_id, body=EventRaisedEvent(timestamp=at, name="go")
+    )
+
+
+def put_pack(path: Path, messages: list[Message]) -> None:
+    """Put one broker message with many messages into the queue, as the Azure hub packs them."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(
+            "INSERT INTO messages(partition, id, body, seq) VALUES(0, 'pack', ?, 1000000)",
+            (encode_messages(tuple(messages)),),
+        )
+    connection.close()
 
 
 def test_f30_an_owner_that_had_nothing_to_do_and_ends_in_order_counts_for_nothing() -> None:

@@ -182,7 +182,8 @@ class Victims:
 
     def dead_letters(self) -> dict[str, int]:
         """Return how many dead letters there are, by reason, once all are dealt with."""
-        self._until(lambda: not self.client.get_hub_statistics().dead_letters_waiting)
+        # Told one by one, and by the tens of thousands in a run of volume.
+        self._until(lambda: not self.client.get_hub_statistics().dead_letters_waiting, wait_s=10 * WAIT_S)
         return Counter(letter.reason for letter in self.client.list_dead_letters())
 
     def close(self) -> None:
@@ -202,9 +203,9 @@ class Victims:
             return "x1"
         return "x1" if state is None else state.execution_id
 
-    def _until(self, fits: Callable[[], bool]) -> None:
+    def _until(self, fits: Callable[[], bool], wait_s: float = WAIT_S) -> None:
         clock = self.hub.ports.clock
-        deadline = clock.monotonic() + WAIT_S
+        deadline = clock.monotonic() + wait_s
         while not fits():
             assert clock.monotonic() < deadline, "it never came true"
             self.hub.run(lambda: clock.sleep(0.02))
