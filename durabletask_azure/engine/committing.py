@@ -19,7 +19,7 @@ from durabletask_azure.core.rows import DeleteOutbox, LockRow, OutboxRow, PutOut
 from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
 from durabletask_azure.engine.retrying import patiently
-from durabletask_azure.engine.work import Work, closing_of, settle
+from durabletask_azure.engine.work import Attempts, Work, closing_of, settle
 from durabletask_azure.errors import CommitRefusedError
 from durabletask_azure.ports import Delivery, Receipt
 
@@ -56,7 +56,7 @@ class Committer:
         self._loose: list[Delivery] = []
         self._completing = False
         self._outbox: dict[tuple[int, int], None] = {}
-        self.attempts: dict[str, int] = {}
+        self._attempts = Attempts()
         self.epoch = 0
         self.busy_since: float | None = None
 
@@ -64,7 +64,7 @@ class Committer:
         """Start committing after what the last owner left."""
         self._next = before.n + 1
         self._inherited = dict.fromkeys(before.unsettled)
-        self.attempts = dict(before.attempts)
+        self._attempts.take_over(before.attempts)
         self._owner.sender.confirmed = before.sent if self._atomic is None else before.n
         self._owner.spawn(self._run())
         if self._atomic is None:
@@ -172,7 +172,7 @@ class Committer:
         for turn, own in work.turns:
             if turn.is_empty:
                 closing = closing_of(own)
-                self._forget_attempts(own)
+                self._attempts.forget(own)
                 self.complete(closing)
                 settle(own)
             else:
@@ -216,10 +216,7 @@ class Committer:
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        attempts: tuple[tuple[str, int], ...] = ()
-        if self.attempts:
-            done = {item.attempt_key for item in items}
-            attempts = tuple((key, count) for key, count in self.attempts.items() if key not in done)
+        attempts = self._attempts.noted(items)
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
             receipt = await chain.execute(
@@ -279,7 +276,7 @@ class Committer:
     ) -> None:
         owner = self._owner
         settle(items)
-        self._forget_attempts(items)
+        self._attempts.forget(items)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
@@ -376,15 +373,17 @@ class Committer:
 
     async def note_attempt(self, key: str) -> int:
         """Note in the lock row that something suspicious is about to be handled alone; return how often it was."""
-        count = self.attempts.get(key, 0)
-        self.attempts[key] = count + 1
+        count = self._attempts.begin(key)
         await self.drain()
-        await self._write_lock(attempts=tuple(self.attempts.items()))
+        await self._write_lock(attempts=self._attempts.noted())
         return count
 
-    def _forget_attempts(self, items: Iterable[Item]) -> None:
-        for item in items if self.attempts else ():
-            self.attempts.pop(item.attempt_key, None)
+    async def end_attempt(self) -> None:
+        """Have the lock row say that the attempt is over, also where there was nothing to commit or it was refused."""
+        await self.drain()
+        self._attempts.end()
+        if self._owner.is_alive() and self._owner.chain.row.attempts != self._attempts.noted():
+            await self._write_lock(attempts=self._attempts.noted())
 
     async def note_order(self) -> None:
         """Note in the lock row that this tenure ends in order, if the one before it had committed nothing either."""

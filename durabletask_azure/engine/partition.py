@@ -172,7 +172,7 @@ class PartitionOwner:
                 continue
             await self.committer.room()
             if self._alive:
-                await self.quiet.around(self, self._one_batch, self.committer.drain)
+                await self.quiet.around(self, self._one_batch, self.committer.end_attempt)
         if self._failure is not None:
             raise self._failure
 

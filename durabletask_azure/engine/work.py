@@ -10,7 +10,7 @@ from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.inbox import Item
 from durabletask_azure.ports import Delivery
 
-__all__ = ["Work", "closing_of", "settle"]
+__all__ = ["Attempts", "Work", "closing_of", "settle"]
 
 
 @dataclass(slots=True)
@@ -48,3 +48,49 @@ def settle(items: Iterable[Item]) -> None:
     for item in items:
         if item.origin is not None:
             item.origin.left -= 1
+
+
+class Attempts:
+    """What this partition's owners began to handle by itself and did not end, and how often: as the lock row has it.
+
+    One attempt is under way at a time. What is noted and stays noted is what a process ended over.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._current: tuple[str, int] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    def take_over(self, noted: Iterable[tuple[str, int]]) -> None:
+        """Start from what the last owner noted."""
+        self._counts = dict(noted)
+
+    def begin(self, key: str) -> int:
+        """Note one more; return how many there were."""
+        before = self._counts.get(key, 0)
+        self._counts[key] = before + 1
+        self._current = (key, before)
+        return before
+
+    def end(self) -> None:
+        """Take back the one under way if it came to nothing: it may be made again, and no process ended over it."""
+        if self._current is not None and self._current[0] in self._counts:
+            key, before = self._current
+            self._counts[key] = before
+            if not before:
+                del self._counts[key]
+        self._current = None
+
+    def forget(self, items: Iterable[Item]) -> None:
+        """Forget those at items that are done with."""
+        for item in items if self._counts else ():
+            self._counts.pop(item.attempt_key, None)
+
+    def noted(self, done: Iterable[Item] = ()) -> tuple[tuple[str, int], ...]:
+        """Return what the lock row is to have, without those at items that are about to be done with."""
+        if not self._counts:
+            return ()
+        keys = {item.attempt_key for item in done}
+        return tuple((key, count) for key, count in self._counts.items() if key not in keys)

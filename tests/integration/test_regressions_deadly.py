@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from durabletask_azure import OrchestrationContext, OrchestrationStatus, TaskHub, TaskHubClient, TaskHubWorker
 from durabletask_azure.core.history import EventRaisedEvent
-from durabletask_azure.core.messages import Message, encode_messages
+from durabletask_azure.core.messages import Message, StartInstance, encode_messages
 from durabletask_azure.core.partitioning import partition_of
 from durabletask_azure.core.rows import LockRow
 
@@ -102,6 +103,41 @@ def test_f30_each_message_of_a_pack_is_an_attempt_of_its_own(tmp_path: Path) -> 
         assert [one and one.runtime_status for one in ended] == [OrchestrationStatus.COMPLETED] * len(ids)
         lock = lock_of(hub)
         assert (lock.vain, lock.attempts) == (0, ())
+
+
+def test_f30_an_attempt_that_had_nothing_to_commit_is_over_when_it_ends(tmp_path: Path) -> None:
+    async def flow(ctx: OrchestrationContext, _: Any) -> Any:
+        return await ctx.wait_for_external_event("go")
+
+    path = tmp_path / "hub.db"
+    with TaskHub.local(path, partitions=1) as hub:
+        client = TaskHubClient(hub)
+        worker = TaskHubWorker(hub)
+        worker.add_orchestrator(flow)
+        worker.start()
+        client.schedule_new_orchestration(flow, instance_id="innocent")
+        client.wait_for_orchestration_start("innocent", timeout=WAIT_S)
+        worker.stop()
+        # It is running: its start, come again, changes nothing.
+        put_pack(path, [Message(id="start again", instance_id="innocent", body=StartInstance())])
+        lock_of(hub, vain=3, attempts=(("start again", 2),))
+
+        with worker:
+            worker.start()
+            eventually(hub, lambda: not client.get_hub_statistics().messages_waiting)
+            eventually(hub, lambda: not lock_of(hub).attempts)
+            state = client.get_orchestration_state("innocent")
+
+        assert state is not None
+        assert state.runtime_status is OrchestrationStatus.RUNNING
+
+
+def eventually(hub: TaskHub, fits: Callable[[], bool]) -> None:
+    clock = hub.ports.clock
+    deadline = clock.monotonic() + WAIT_S
+    while not fits():
+        assert clock.monotonic() < deadline, "it never came true"
+        hub.run(lambda: clock.sleep(0.01))
 
 
 def event_to(instance_id: str) -> Message:
