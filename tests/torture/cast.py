@@ -47,7 +47,8 @@ class Actor:
         self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
-        """Start a process for it."""
+        """Start a process for it. The last one must have ended: nobody would know of it any more."""
+        assert not self.is_running, f"{self.name} plays already"
         self.plays = list(self.command)
         module, *arguments = self.command
         self._process = _FORKS.Process(

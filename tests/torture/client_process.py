@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,7 @@ from durabletask_azure import (
 )
 from tests.torture.expectations import Start, choose, ticks
 from tests.torture.hubs import open_hub
-from tests.torture.journal import Journal
+from tests.torture.journal import Entry, Journal
 from tests.torture.life import pause, run
 from tests.torture.programs import TICK
 
@@ -61,8 +62,8 @@ class Client:
 
     async def begin(self, starts: list[Start]) -> None:
         """Write the intent down, then carry it out."""
-        for start in starts:
-            self._journal.note("intent", start.instance, start=start)
+        # In one write: of two that belong together, whoever goes on after a kill knows both or neither.
+        self._journal.note_all(Entry("intent", start.instance, time.time(), start) for start in starts)
         # Side by side: of two that belong together either may be first.
         await asyncio.gather(*(self.see_through(start) for start in starts))
 

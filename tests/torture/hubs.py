@@ -93,7 +93,8 @@ class FileHub:
         finally:
             connection.close()
         payloads = self._path.with_name(f"{self._path.name}-payloads")
-        left += [f"payload: {path.name}" for path in payloads.rglob("*") if path.is_file()]
+        # Not Path.rglob: a folder that workers remove meanwhile is an error to it.
+        left += [f"payload: {name}" for _, _, names in os.walk(payloads) for name in names]
         return left
 
     def close(self) -> None:

@@ -74,14 +74,17 @@ class Nemesis:
 
     def _pick(self, actors: Sequence[Actor], *, or_draining: bool = False) -> Actor | None:
         """Pick one that is neither stopped nor between two lives."""
-        there = [
+        there = self._there(actors, or_draining=or_draining)
+        return self.random.choice(there) if there else None
+
+    def _there(self, actors: Sequence[Actor], *, or_draining: bool = False) -> list[Actor]:
+        return [
             actor
             for actor in actors
             if actor.is_running
             and actor.name not in self._stopped
             and (or_draining or actor.name not in self._away)
         ]
-        return self.random.choice(there) if there else None
 
     def _kill(self, actors: Sequence[Actor]) -> Undo | None:
         actor = self._pick(actors, or_draining=True)
@@ -150,7 +153,8 @@ class Nemesis:
         def next_one() -> None:
             while left:
                 worker = left.pop(0)
-                if worker.is_running and worker.name not in self._stopped and worker.plays != worker.command:
+                # One that was told to end begins anew with this version anyway.
+                if worker in self._there(self.workers) and worker.plays != worker.command:
                     self._later(0.0, self._begin_anew(worker, next_one))
                     return
             if version == NEW:

@@ -6,14 +6,10 @@ import signal
 
 import pytest
 
-from tests.torture.hubs import LOCK_S, SETTINGS
 from tests.torture.programs import Order
 from tests.wire_faults.site import MARKS, Site
 
 pytestmark = MARKS
-
-EXPIRY_S = 2 * LOCK_S + 15.0
-"""A lock's time, what may be left of another's, and the time to notice, on a machine that does other things too."""
 
 
 def test_f8_a_commit_after_the_lock_is_refused(site: Site) -> None:
@@ -26,7 +22,7 @@ def test_f8_a_commit_after_the_lock_is_refused(site: Site) -> None:
     front.bus.hold("up")
 
     other = site.worker("other")
-    site.completed(instance, EXPIRY_S)
+    site.completed(instance)
     after = site.lock(instance)
     assert after.epoch > epoch
     # Now the commit that was under way all the time arrives.
@@ -36,7 +32,7 @@ def test_f8_a_commit_after_the_lock_is_refused(site: Site) -> None:
     site.completed(late)
     other.kill()
     last = site.start("chain", Order(9, count=3))
-    site.completed(last, EXPIRY_S)
+    site.completed(last)
     site.settle()
 
 
@@ -68,7 +64,7 @@ def test_f10_two_workers_that_believe_they_own_a_partition_write_one_chain(site:
         standing.signal(signal.SIGSTOP)
         # Each owner in turn has something to write for every partition while the other one stands still.
         done = site.start("chain", Order(turn, count=2), instance=site.instance_in(turn))
-        site.completed(done, EXPIRY_S)
+        site.completed(done)
         standing.signal(signal.SIGCONT)
         for instance in instances:
             site.client.raise_orchestration_event(
@@ -80,7 +76,7 @@ def test_f10_two_workers_that_believe_they_own_a_partition_write_one_chain(site:
     assert [site.lock(instance).epoch for instance in instances] != epochs
     for instance in instances:
         site.tell(instance, "events", order)
-        site.completed(instance, EXPIRY_S)
+        site.completed(instance)
     site.settle()
 
 
@@ -93,11 +89,11 @@ def test_f27_a_worker_cut_off_from_one_service_is_replaced_and_comes_back(site: 
     instance = site.start("chain", Order(7, count=3))
 
     other = site.worker("other")
-    site.completed(instance, EXPIRY_S + SETTINGS.wedged_s)
+    site.completed(instance)
     front.heal()
     other.kill()
     last = site.start("chain", Order(9, count=3))
-    site.completed(last, EXPIRY_S)
+    site.completed(last)
     site.settle()
 
 
@@ -112,7 +108,7 @@ def test_f37_an_owner_whose_store_never_answers_gives_its_session_up(site: Site)
 
     site.worker("other")
     for instance in instances:
-        site.completed(instance, EXPIRY_S + SETTINGS.wedged_s)
+        site.completed(instance)
     front.heal()
     site.settle()
 
@@ -124,5 +120,5 @@ def test_f37_an_owner_whose_loop_is_blocked_gives_its_session_up(site: Site) -> 
     site.until(lambda: (site.folder / "blocked").exists(), "the block")
 
     site.worker("other")
-    site.completed(instance, EXPIRY_S + SETTINGS.wedged_s)
+    site.completed(instance)
     site.settle()

@@ -21,7 +21,7 @@ def wall_us() -> int:
 class HubClock:
     """The time of one open hub: the wall clock's, but it never goes back, nor stands still.
 
-    When the wall clock is set back, hub time goes on from where it was, ahead of the wall clock until that catches up.
+    When the wall clock is set back, hub time goes on from where it was, ahead of the wall clock until that is set on.
     """
 
     def __init__(self, wall: Callable[[], int] = wall_us) -> None:
@@ -33,9 +33,12 @@ class HubClock:
     def now_us(self, reached_us: int = 0) -> int:
         """Return the hub's time in microseconds, which is known to have come to ``reached_us`` at least."""
         with self._guard:
+            # The wall clock first: a thread that waits for its processor in between then finds hub time late, which
+            # the next look mends. The other way round it would be ahead by so much for good, and timers early.
+            reached_us = max(self._wall(), reached_us)
             steady_us = time.monotonic_ns() // 1_000
             # Only ever raised: so neither a step of the wall clock nor another thread's look takes time back.
-            self._offset_us = max(self._offset_us, max(self._wall(), reached_us) - steady_us)
+            self._offset_us = max(self._offset_us, reached_us - steady_us)
             return steady_us + self._offset_us
 
     def ahead_us(self) -> int:
