@@ -339,5 +339,12 @@ _ALL = (
         ("rewinds",),
         600,
     ),
+    Mutant(
+        "owners-in-vain-forgotten",
+        "an owner does not know how many before it committed nothing",
+        f"{_RECOVERY}.resume",
+        sabotage.owners_in_vain_forgotten,
+        ("uncounted",),
+    ),
 )
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

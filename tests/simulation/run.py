@@ -184,6 +184,7 @@ class Run:
             rows_max=ROWS_MAX[self.profile.tight],
         )
         self.world.tracer = setup.tracer
+        self.world.sessions.counts_ended_sessions = self.profile.counts_ended_sessions
         install(self.world, setup.plan, setup.seed, self.report.counts)
         self.report.counts["F22"] += len(setup.plan.skews)
         self.harness = Harness(

@@ -101,6 +101,9 @@ class SessionBroker:
         self._world = world
         self.lock_s = lock_s
         self._delivery_count_max = delivery_count_max
+        self.counts_ended_sessions = True
+        """Whether a delivery counts that was neither completed nor put aside when its session ended. Service Bus counts
+        none if it ends with the connection of a process that is gone."""
         self._parts = [_Part() for _ in range(partitions)]
         self._window = _Window(dedup_s)
         self._numbers = 0
@@ -149,6 +152,9 @@ class SessionBroker:
         part = self._parts[lock.partition]
         if part.holder is lock:
             part.holder = None
+            if not self.counts_ended_sessions:
+                for item in lock.held.values():
+                    item.count -= 1
             self._world.notify(("session", lock.partition))
 
     def receive(self, lock: SessionLock, count_max: int) -> list[Item]:
