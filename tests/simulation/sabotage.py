@@ -397,10 +397,3 @@ def cancels_everything(original: Any) -> Any:
             task.cancel()
 
     return abandon
-
-
-def owners_in_vain_forgotten(original: Any) -> Any:
-    async def resume(self: Any, before: Any) -> None:
-        await original(self, msgspec.structs.replace(before, vain=0))
-
-    return resume

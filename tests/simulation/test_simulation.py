@@ -43,7 +43,7 @@ def test_what_is_rewound_and_reset_under_faults_keeps_every_invariant(first: int
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", [0, 60])
-def test_f30_what_kills_its_worker_ends_on_a_broker_that_counts_no_delivery_of_it(first: int) -> None:
+def test_f30_an_orchestrator_that_ends_its_workers_uncounted_fails_and_no_innocent_does(first: int) -> None:
     run = simulate("--seeds", f"{first}:{first + 60}", "--profile", "uncounted")
     assert run.returncode == 0, run.stdout + run.stderr
 

@@ -101,9 +101,6 @@ class SessionBroker:
         self._world = world
         self.lock_s = lock_s
         self._delivery_count_max = delivery_count_max
-        self.counts_ended_sessions = True
-        """Whether a delivery counts that was neither completed nor put aside when its session ended. Service Bus counts
-        none if it ends with the connection of a process that is gone."""
         self._parts = [_Part() for _ in range(partitions)]
         self._window = _Window(dedup_s)
         self._numbers = 0
@@ -152,10 +149,16 @@ class SessionBroker:
         part = self._parts[lock.partition]
         if part.holder is lock:
             part.holder = None
-            if not self.counts_ended_sessions:
+            self._world.notify(("session", lock.partition))
+
+    def hang_up(self, holder: str) -> None:
+        """End a holder's sessions with its connection: as with Service Bus, no delivery in them counts."""
+        for part in self._parts:
+            lock = part.holder
+            if lock is not None and lock.holder == holder:
                 for item in lock.held.values():
                     item.count -= 1
-            self._world.notify(("session", lock.partition))
+                self.release(lock)
 
     def receive(self, lock: SessionLock, count_max: int) -> list[Item]:
         """Lock and return up to ``count_max`` messages, in order."""
