@@ -125,7 +125,7 @@ def test_f31_an_idle_worker_told_to_end_gives_its_sessions_back_at_once(open_sit
     instances = [site.start("chain", Order(60 + n, count=1), instance=site.instance_in(n)) for n in range(4)]
     for instance in instances:
         site.completed(instance)
-    assert time.monotonic() - began < 30, "nobody waited for a lock of 60 seconds to run out"
+    assert time.monotonic() - began < 55, "nobody waited for a lock of 60 seconds to run out"
     site.settle()
 
 
