@@ -93,10 +93,10 @@ class PartitionOwner:
             owner_id=owner_id,
             keep_going=self.is_alive,
         )
-        self.sender = Sender(ports, settings, counters, keep_going=self.is_alive, spawn=self.spawn)
         self.loader = Loader(ports, settings, counters, partition=self.partition, keep_going=self.is_alive)
         self.committer = Committer(self)
         self.recovery = Recovery(self)
+        self.sender = Sender(ports, settings, counters, self.is_alive, self.spawn, self.recovery.unsent_of)
 
     def is_alive(self) -> bool:
         """Whether this owner may still act on its partition.

@@ -168,9 +168,9 @@ class Site:
         state = self.end(instance, timeout_s)
         assert state.runtime_status is OrchestrationStatus.COMPLETED, state
 
-    def let_go(self) -> None:
-        """Let activities that hold go on."""
-        (self.folder / "go").touch()
+    def let_go(self, run: Run | None = None) -> None:
+        """Let activities that hold go on, or one run of one."""
+        (self.folder / ("go" if run is None else f"go-{run.token}")).touch()
 
     # ------------------------------------------------------------ what is looked at
 
@@ -214,11 +214,21 @@ class Site:
         """Judge what has come of it so far."""
         return judge(Evidence.read(self.folder), asyncio.run(found_in(open_hub(self.environment()))))
 
+    def loops_failed(self) -> list[str]:
+        """Return lines of the logs that tell of a loop that began anew after an error nobody was prepared for."""
+        return [
+            line
+            for path in sorted(self.folder.glob("log-*.txt"))
+            for line in path.read_text(errors="replace").splitlines()
+            if "loop failed" in line or "failed; it is started again" in line
+        ]
+
     def settle(self) -> None:
-        """Everything is right, no process met a bug of its own, and after a purge nothing is left."""
+        """Everything is right, no process met what it was not prepared for, and after a purge nothing is left."""
         verdict = self.verdict()
         assert (verdict.lost, verdict.wrong, verdict.double) == ([], [], [])
         assert bugs_in(self.folder) == []
+        assert self.loops_failed() == []
         self.purge()
 
     def purge(self) -> None:
