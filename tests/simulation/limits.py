@@ -43,4 +43,5 @@ def settings_of(seed: int, tight: str = "") -> Settings:
         tombstone_s=3_600.0,
         unregistered_retry_s=10.0,
         stop_grace_s=20.0,
+        unsent_tasks_max=random.choice((1, 2, 10_000)),
     )
