@@ -5,18 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, cast
 
+import msgspec
+
 from durabletask_azure.adapters.local import open_local
-from durabletask_azure.core.history import EventRaisedEvent
+from durabletask_azure.core.history import (
+    EventRaisedEvent,
+    ExecutionStartedEvent,
+    TaskScheduledEvent,
+    encode_event,
+)
 from durabletask_azure.core.messages import ActivityTask, Message, Outbound, ToActivities, ToPartition
+from durabletask_azure.core.registry import Registry
+from durabletask_azure.core.replay import RuntimeOptions
+from durabletask_azure.engine.cache import WarmCache
 from durabletask_azure.engine.counters import Counters
+from durabletask_azure.engine.partition import PartitionOwner
+from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.sender import ReadAgain, Sender
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+from tests.contract.builders import NOON, instance
 
 
 def _event(number: int, partition: int) -> ToPartition:
@@ -167,5 +177,37 @@ async def test_tasks_a_new_owner_finds_unsent_are_read_again_from_the_first_comm
     assert store.reads == [("b", 2, 5)]
     assert store.sent == ["t1", "t2", "t3", "t4"]
     assert sender.confirmed == 5
+    assert ports.close is not None
+    await ports.close()
+
+
+async def test_only_the_commits_that_were_left_out_are_read_again() -> None:
+    ports = open_local(None, partitions=1)
+    settings = Settings()
+    events = [
+        ExecutionStartedEvent(timestamp=NOON, name="order", instance_id="i", execution_id="e1", commit=1),
+        *(TaskScheduledEvent(timestamp=NOON, event_id=n, name="a", commit=n) for n in range(1, 5)),
+    ]
+    row = instance("i", tail=b"".join(map(encode_event, events)))
+    await ports.store.insert_instance(0, msgspec.structs.replace(row, commit=4))
+    session = await ports.orchestrations.accept(0)
+    assert session is not None
+    owner = PartitionOwner(
+        session,
+        ports,
+        Registry(),
+        settings,
+        RuntimeOptions(),
+        owner_id="w",
+        warm=WarmCache(settings.warm_instances_max),
+        counters=Counters(),
+        quiet=Quiet(ports.clock, settings.lock_s),
+    )
+
+    found = await owner.recovery.unsent_of("i", 2, 3)
+
+    assert [out.task.task_id for out in found if isinstance(out, ToActivities)] == [2, 3]
+    assert await owner.recovery.unsent_of("nobody", 2, 3) == []
+    await session.close()
     assert ports.close is not None
     await ports.close()

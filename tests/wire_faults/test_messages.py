@@ -217,8 +217,9 @@ def test_f30_what_kills_its_process_every_time_fails_visibly(
         site.completed(bystander)
 
 
-def test_f35_a_broker_that_lost_everything_is_made_anew_and_repaired(site: Site) -> None:
-    site.working("only")
+@pytest.mark.parametrize("worker_is", ["there", "gone"])
+def test_f35_a_broker_that_lost_everything_is_made_anew_and_repaired(site: Site, worker_is: str) -> None:
+    worker, _ = site.working("only")
     held = site.start("held")
     site.until_run(held, "1")
     timers = site.start("timers", Order(7, count=2, pause_ms=10_000), instance=site.instance_in(1))
@@ -227,8 +228,12 @@ def test_f35_a_broker_that_lost_everything_is_made_anew_and_repaired(site: Site)
     site.client.wait_for_orchestration_start(events)
     family = site.start("family", Order(7, count=2), instance=site.instance_in(3))
 
+    if worker_is == "gone":  # and with it the activity: only the lost message knew of it
+        worker.kill()
     site.emulator.restart()
     done = site.hub.repair()
+    if worker_is == "gone":
+        worker.start()
 
     assert len(done.created) == 2
     assert done.timers == 1
