@@ -182,6 +182,8 @@ async def test_f15_a_half_open_link_to_tasks_is_found_out_although_nothing_is_do
             await waiting
         (delivery,) = await tasks_received(queues, 1)
         assert delivery.id == "second"
+        # The new one, and that of the sender, which had nothing to do: the dead one is not left open.
+        assert proxy.open == 2
         await queues.close()
 
 

@@ -292,6 +292,9 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Hand on the end of what this side has to say, but keep listening for it."""
+        if self.connection.is_deaf:
+            self.connection.end(reset=True)
+            return False
         self.connection.pipes[self.direction].feed(None)
         return True
 
