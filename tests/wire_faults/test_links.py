@@ -111,6 +111,7 @@ def test_f26_a_queue_that_takes_nothing_is_waited_for(site: Site, condition: str
     site.let_go()
     for instance in instances:
         site.completed(instance)
+        assert len(site.runs(instance, "1")) == 1, "its result is kept until it is sent"
     assert site.emulator.waiting_faults() == 0
     log = (site.folder / "log-only.txt").read_text()
     assert text.split(" (")[0] in log, "the log says why"
