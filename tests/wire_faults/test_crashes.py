@@ -91,8 +91,9 @@ def test_f17_killed_with_a_result_that_was_not_sent(site: Site) -> None:
     site.worker("second")
 
     site.completed(instance)
-    assert len(site.runs(instance, "1")) == 2
-    assert len(site.runs(instance, "2")) == 1
+    # Its task may have been sent once more as well: nobody has noted that it was sent.
+    assert len(site.runs(instance, "1")) >= 2
+    assert site.events(instance).count("TaskCompletedEvent") == 3
     site.settle()
 
 
