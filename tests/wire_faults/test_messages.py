@@ -230,6 +230,7 @@ def test_f35_a_broker_that_lost_everything_is_made_anew_and_repaired(site: Site,
     family = site.start("family", Order(7, count=2), instance=site.instance_in(3))
 
     if worker_is == "gone":  # and with it the activity: only the lost message knew of it
+        site.until(lambda: (row := site.lock(held)).sent == row.n, "the note that all is sent")
         worker.kill()
     site.emulator.restart()
     done = site.hub.repair()
