@@ -54,11 +54,10 @@ class Recovery:
     async def resume(self, before: LockRow) -> None:
         """Send again what the last owner may not have sent, before anything new, and look for what is due."""
         owner = self._owner
-        self._is_wary = before.vain >= self._settings.careful_delivery_count
+        # An attempt that is noted still is one that a process ended over.
+        self._is_wary = before.vain >= self._settings.careful_delivery_count or bool(before.attempts)
         if self._is_wary:
-            _log.warning(
-                "%s: %d owners committed nothing: what waits is handled one by one", owner.name, before.vain
-            )
+            _log.warning("%s: owners ended over it: what waits is handled one by one", owner.name)
         if self._ports.atomic is None:
             rows = await self._patiently(
                 "reading the outbox", lambda: self._ports.store.read_outbox(owner.partition)
@@ -213,9 +212,14 @@ class Recovery:
     # ------------------------------------------------------------------ suspicion
 
     async def careful(self, items: list[Item]) -> list[Item]:
-        """Return the items to run now: all of them, or a single one that was delivered suspiciously often."""
+        """Return the items to run now: all of them, or a single one that was delivered suspiciously often.
+
+        What a process has ended over while it was handled by itself is handled so until it is done with.
+        """
+        attempts = self._owner.committer.attempts
         for position, item in enumerate(items):
-            if not (self._is_wary or self._is_suspicious(item)):
+            is_known = bool(attempts) and item.attempt_key in attempts
+            if not (self._is_wary or is_known or self._is_suspicious(item)):
                 continue
             if position > 0:
                 self._owner.inbox.give_back(items[position:])

@@ -130,7 +130,7 @@ async def test_a_receive_says_that_the_broker_is_gone_and_goes_on_when_it_is_bac
         began = time.monotonic()
         emulator.stop()
         await hub.close()
-        assert time.monotonic() - began < 5.0, "closing does not wait for a broker that is gone"
+        assert time.monotonic() - began < WAIT_S / 2, "closing does not wait for a broker that is gone"
 
 
 @contextmanager
@@ -208,9 +208,9 @@ async def test_closing_waits_for_no_broker_that_says_nothing(hub: EmulatedHub) -
 
         began = time.monotonic()
         await session.close()
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < WAIT_S / 2
         await queues.close()
-        assert time.monotonic() - began < 6.0
+        assert time.monotonic() - began < WAIT_S
         outcomes = await asyncio.gather(*doing, return_exceptions=True)
         assert {type(one) for one in outcomes} <= {PartitionLostError, HubUnavailableError, type(None), list}
 

@@ -28,7 +28,7 @@ SETTINGS = Settings(
 async def with_both_queues_full() -> None:
     world = World(partitions=1)
     product = DurableTaskProduct()
-    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda: None, world.time)
+    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda _instance: None, world.time)
     full = False
 
     def outage(gate: str, op: str) -> BaseException | None:
@@ -77,7 +77,7 @@ def test_receiving_never_waits_for_sending() -> None:
 async def with_results_that_cannot_be_sent() -> None:
     world = World(partitions=1)
     product = DurableTaskProduct()
-    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda: None, world.time)
+    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda _instance: None, world.time)
     full = False
 
     def outage(gate: str, op: str) -> BaseException | None:

@@ -21,6 +21,8 @@ FILE_VARIABLE: Final = "TORTURE_HUB_FILE"
 GRACE_VARIABLE: Final = "TORTURE_STOP_GRACE_S"
 """How long a graceful stop waits for activities, if not as long as the settings here say."""
 LOCK_S: Final = 5.0
+_KEPT: Final = {"hub", "locks", "tombstones", "workers", "sqlite_sequence"}
+"""Tables of an embedded hub that a purge of everything leaves alone."""
 
 SETTINGS: Final = Settings(
     lock_s=LOCK_S,
@@ -94,7 +96,8 @@ class FileHub:
         left: list[str] = []
         connection = sqlite3.connect(self._path)
         try:
-            for table in ("instances", "segments", "outbox", "messages", "tasks", "dead"):
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for table in sorted({name for (name,) in tables} - _KEPT):
                 rows = connection.execute(f"SELECT * FROM {table} LIMIT 10").fetchall()  # noqa: S608
                 left += [f"{table}: {_short(row)}" for row in rows]
         finally:

@@ -129,7 +129,7 @@ def test_f31_a_worker_told_to_end_gives_its_sessions_back_before_it_ends(open_si
     instances = [site.start("chain", Order(60 + n, count=1), instance=site.instance_in(n)) for n in range(4)]
     for instance in instances:
         site.completed(instance)
-    assert time.monotonic() - began < 30, "nobody waited for a lock of 60 seconds to run out"
+    assert time.monotonic() - began < 55, "nobody waited for a lock of 60 seconds to run out"
     assert first.is_running, "it waits for its activity"
     site.let_go()
     assert first.wait() == 0
