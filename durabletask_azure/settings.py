@@ -79,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """Turns of a partition that may run ahead of the last finished commit."""
     unsent_names_max: int = 200
     """Instances with unsent messages named in the lock row; older ones move to outbox rows."""
+    unsent_tasks_max: int = 10_000
+    """Activity tasks that a partition's owner keeps until they are sent; beyond it they are read again when there is
+    room (on Azure, where a queue may be full)."""
     unsettled_max: int = 1_000
     """Messages committed but not known completed; when full, a partition stops receiving."""
     warm_instances_max: int = 2_000

@@ -222,6 +222,8 @@ class Admission:
                 continue_request(self, item, body)
             case ContinuedChild():
                 continued_child(self, item, body)
+            case FailInstance(failure=failure, start=start) if start is not None:
+                self._fail_start(item, start, failure)
             case FailInstance() | ExecutionTerminatedEvent():
                 self.end(item, body)
             case _:
@@ -249,6 +251,8 @@ class Admission:
                 start_absent(self, item, started, event)
             case ContinuedChild(start=started):
                 start_absent(self, item, started)
+            case FailInstance(failure=failure, start=start) if start is not None:
+                self._fail_start(item, start, failure)
             case body if isinstance(body, _ORDERS):
                 self.drop(item, "there is no such instance")
             case _ if tombstone is not None or message.execution_id is not None:
@@ -335,6 +339,17 @@ class Admission:
             result=body.input,
             cascade=children if body.recurse else (),
         )
+
+    def _fail_start(
+        self, item: Inbound, start: ExecutionStartedEvent | ReplaceInstance, failure: FailureDetails
+    ) -> None:
+        """Start an instance, if ``start`` does so, and end it as failed, without asking its code."""
+        message = msgspec.structs.replace(item.message, body=start)
+        self._admit(msgspec.structs.replace(item, message=message))
+        row = self.instance.row
+        started = start if isinstance(start, ExecutionStartedEvent) else start.start
+        if row is not None and row.execution_id == started.execution_id:
+            self.end(item, FailInstance(failure=failure))
 
     def fail(self, failure: FailureDetails) -> None:
         """End a pending or running instance as failed, without asking its code."""

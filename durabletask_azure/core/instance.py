@@ -23,6 +23,7 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.messages import (
     ContinuedChild,
+    FailInstance,
     Message,
     PurgeInstance,
     ReplaceInstance,
@@ -226,8 +227,9 @@ class Instance:
 
 def needs_history(message: Message) -> bool:
     """Whether a message may do something to an instance that has ended; all others are dropped by its row alone."""
+    body = message.body
     return isinstance(
-        message.body,
+        body.start if isinstance(body, FailInstance) else body,
         (
             ExecutionStartedEvent,
             ReplaceInstance,

@@ -121,9 +121,14 @@ class ContinuedChild(
 
 
 class FailInstance(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="kind", tag="FailInstance"):
-    """Fail a living instance visibly: a message to it is poison, or what it needs is lost."""
+    """Fail a living instance visibly: a message to it is poison, or what it needs is lost.
+
+    ``start`` is that message if it would have started the instance: it is started then, and fails before its code runs,
+    so that whoever waits for it is told.
+    """
 
     failure: FailureDetails
+    start: ExecutionStartedEvent | ReplaceInstance | None = None
 
 
 MessageBody = (

@@ -49,6 +49,7 @@ from durabletask_azure.core.matching import check_all_matched, match_action
 from durabletask_azure.core.payloads import BlobRef, Payload, resolve
 from durabletask_azure.errors import (
     DurableTaskError,
+    InstanceUnreadableError,
     NonDeterminismError,
     OrchestrationLimitError,
     PayloadCodecError,
@@ -56,7 +57,7 @@ from durabletask_azure.errors import (
 
 __all__ = ["Execution", "RuntimeOptions", "execute"]
 
-_FATAL = (NonDeterminismError, OrchestrationLimitError, PayloadCodecError)
+_FATAL = (InstanceUnreadableError, NonDeterminismError, OrchestrationLimitError, PayloadCodecError)
 """What ends an execution without its orchestrator being asked."""
 
 _Input = (
@@ -251,7 +252,7 @@ class Execution:
             version=event.version,
             parent_instance_id=event.parent.instance_id if event.parent is not None else None,
             generation=event.generation,
-            tags=msgspec.json.decode(tags, type=dict[str, str]) if isinstance(tags, str) else {},
+            tags=_tags(tags) if isinstance(tags, str) else {},
         )
         for carried in event.carried:
             journal.event_raised(carried, _text(carried.input, loaded))
@@ -320,4 +321,14 @@ def _details(failure: Failure, loaded: Mapping[str, str]) -> FailureDetails:
     text = _text(failure, loaded)
     if not isinstance(text, str):
         return FailureDetails(message=f"failed; its details are missing: {text}", error_type="")
-    return msgspec.json.decode(text, type=FailureDetails)
+    try:
+        return msgspec.json.decode(text, type=FailureDetails)
+    except msgspec.DecodeError as error:
+        return FailureDetails(message=f"failed; its details cannot be read: {error}", error_type="")
+
+
+def _tags(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.DecodeError as error:
+        raise InstanceUnreadableError(f"the tags that it was started with cannot be read: {error}") from error

@@ -45,8 +45,8 @@ class LockRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     ``commit_id`` the id of the last transaction (staged parts have their own). ``sent``: all sends of commits up to it
     are confirmed. ``unsent``: ids of the instances with later ones. ``unsettled``: ids of broker messages committed but
     not known completed. ``attempts``: what was handled alone (careful mode), messages by their ids, and how often that
-    was begun. ``vain``: tenures in a row, this one included, that have committed no turn: a message that ends its
-    process every time shows in it, since a broker counts no delivery when the session of a dead process is freed.
+    was begun. ``vain``: tenures in a row, this one included, that have committed no message's turn: one that ends
+    its process every time shows in it, since a broker counts no delivery when the session of a dead process is freed.
     """
 
     owner: str = ""

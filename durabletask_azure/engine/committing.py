@@ -126,6 +126,11 @@ class Committer:
         return len(self._unsettled) >= self._settings.unsettled_max
 
     @property
+    def attempts(self) -> Attempts:
+        """What was begun by itself and not ended, by this owner and those before it."""
+        return self._attempts
+
+    @property
     def has_settled(self) -> bool:
         """Whether any message is committed and not known to be completed."""
         return bool(self._unsettled or self._inherited)
@@ -217,6 +222,8 @@ class Committer:
             await chain.commit(part)
         self._owner.counters.commits += 1
         attempts = self._attempts.noted(items)
+        # What the sweep found is handled before anything is delivered, and says nothing about what then ends the owner.
+        vain = 0 if any(item.origin is not None for item in items) else chain.row.vain
         if self._atomic is not None:
             atomic, completes = self._atomic, [*self._loose, *closing]
             receipt = await chain.execute(
@@ -234,7 +241,7 @@ class Committer:
                 unsent=(),
                 unsettled=(),
                 attempts=attempts,
-                vain=0,
+                vain=vain,
             )
             self._forget_loose(completes)
             return receipt
@@ -242,7 +249,7 @@ class Committer:
         writes = group.writes()
         writes += self._outbox_deletes(sum(write_rows(write) for write in writes))
         lock = self._bookkeeping([*self._unsettled, *(delivery.id for delivery in closing)], writes)
-        return await self._write(writes, n=group.n, attempts=attempts, vain=0, **lock)
+        return await self._write(writes, n=group.n, attempts=attempts, vain=vain, **lock)
 
     async def _write(self, writes: Sequence[RowWrite], **lock: Any) -> Receipt | None:
         """Commit, and note which outbox rows there are by now: a refused commit changes nothing about that."""
@@ -335,8 +342,9 @@ class Committer:
             self._owner.spawn(self._complete_loose())
 
     def forget_inherited(self) -> None:
-        """Forget what a former owner left unsettled: whatever was not delivered again by now was completed."""
+        """Forget what a former owner left unsettled or tried: what was not delivered again by now was completed."""
         self._inherited.clear()
+        self._attempts.take_over(())
 
     async def flush_completions(self) -> None:
         """Wait until everything is completed."""
@@ -386,9 +394,9 @@ class Committer:
             await self._write_lock(attempts=self._attempts.noted())
 
     async def note_order(self) -> None:
-        """Note in the lock row that this tenure ends in order, if the one before it had committed nothing either."""
-        if self._owner.chain.row.vain > 1:
-            await self._write_lock(vain=0)
+        """Do not count this tenure, which ends in order, among those in vain: it may not have come to their end."""
+        if (vain := self._owner.chain.row.vain) > 1:
+            await self._write_lock(vain=vain - 1)
 
     async def _write_lock(self, **lock: Any) -> None:
         async with self._lock:

@@ -15,7 +15,15 @@ from typing import TypeVar
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.messages import ActivityTask, FailInstance, Message, ToActivities, ToPartition
+from durabletask_azure.core.history import ExecutionStartedEvent
+from durabletask_azure.core.messages import (
+    ActivityTask,
+    FailInstance,
+    Message,
+    ReplaceInstance,
+    ToActivities,
+    ToPartition,
+)
 from durabletask_azure.core.outbox import to_instance
 from durabletask_azure.core.partitioning import partition_of, stable_id
 from durabletask_azure.engine.activities import DELIVERIES_EXHAUSTED, task_failed
@@ -118,7 +126,11 @@ class DeadLetterReader:
             return
         kind = type(message.body).__name__
         text = f"a message ({kind}) could not be handled: {letter.reason}: {letter.description}"
-        failure = FailInstance(failure=FailureDetails(message=text, error_type=POISON_MESSAGE))
+        body = message.body
+        failure = FailInstance(
+            failure=FailureDetails(message=text, error_type=POISON_MESSAGE),
+            start=body if isinstance(body, ExecutionStartedEvent | ReplaceInstance) else None,
+        )
         _log.error("instance %r is failed: %s", message.instance_id, text)
         outbound = to_instance(
             message.instance_id,

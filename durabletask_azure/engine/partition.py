@@ -32,7 +32,7 @@ from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_r
 from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.recovery import Recovery
 from durabletask_azure.engine.retention import keep_retention
-from durabletask_azure.engine.retrying import patiently
+from durabletask_azure.engine.retrying import RETRIED, patiently
 from durabletask_azure.engine.sender import Sender
 from durabletask_azure.engine.work import Work
 from durabletask_azure.errors import PartitionLostError
@@ -93,10 +93,10 @@ class PartitionOwner:
             owner_id=owner_id,
             keep_going=self.is_alive,
         )
-        self.sender = Sender(ports, settings, counters, keep_going=self.is_alive, spawn=self.spawn)
         self.loader = Loader(ports, settings, counters, partition=self.partition, keep_going=self.is_alive)
         self.committer = Committer(self)
         self.recovery = Recovery(self)
+        self.sender = Sender(ports, settings, counters, self.is_alive, self.spawn, self.recovery.unsent_of)
 
     def is_alive(self) -> bool:
         """Whether this owner may still act on its partition.
@@ -136,7 +136,7 @@ class PartitionOwner:
             await self._turns()
             if self._releasing and self._alive:
                 await self._hand_over()
-        except PartitionLostError as error:
+        except (PartitionLostError, *RETRIED) as error:  # the latter while the session was taken again
             self.counters.partitions_lost += 1
             _log.warning("%s is lost: %s", self.name, error)
         except Exception:
@@ -406,9 +406,9 @@ class PartitionOwner:
             since = self.busy_since if self.busy_since is not None else self.committer.busy_since
             if since is not None and clock.monotonic() - since > wedged_s:
                 raise PartitionLostError(f"no progress for {wedged_s:.0f} s")
-            await patiently(
-                clock, self.settings, f"renewing {self.name}", self.session.renew, keep_going=self.is_alive
-            )
+            if not self._retaking:  # it is locked anew just now
+                what = f"renewing {self.name}"
+                await patiently(clock, self.settings, what, self.session.renew, keep_going=self.is_alive)
 
     async def _hand_over(self) -> None:
         await self.committer.drain()
@@ -443,8 +443,7 @@ class PartitionOwner:
             self._tasks.remove(task)
         if task.cancelled() or task.exception() is None:
             return
-        if self._failure is None:
-            self._failure = task.exception()
+        self._failure = self._failure or task.exception()
         self._alive = False
         self.inbox.wake()
         self.committer.wake()

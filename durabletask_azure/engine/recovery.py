@@ -11,7 +11,7 @@ import msgspec
 
 from durabletask_azure.core.commit import transactions
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import decode_events
+from durabletask_azure.core.history import HistoryEvent, decode_events
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.outbox import Origin, unsent_messages
@@ -54,11 +54,10 @@ class Recovery:
     async def resume(self, before: LockRow) -> None:
         """Send again what the last owner may not have sent, before anything new, and look for what is due."""
         owner = self._owner
-        self._is_wary = before.vain >= self._settings.careful_delivery_count
+        # An attempt that is noted still is one that a process ended over.
+        self._is_wary = before.vain >= self._settings.careful_delivery_count or bool(before.attempts)
         if self._is_wary:
-            _log.warning(
-                "%s: %d owners committed nothing: what waits is handled one by one", owner.name, before.vain
-            )
+            _log.warning("%s: owners ended over it: what waits is handled one by one", owner.name)
         if self._ports.atomic is None:
             rows = await self._patiently(
                 "reading the outbox", lambda: self._ports.store.read_outbox(owner.partition)
@@ -68,21 +67,24 @@ class Recovery:
             names.update(dict.fromkeys(before.unsent))
             owner.sender.begin(before.n, list(names))
             for name in names:
-                owner.sender.add(before.n, await self._unsent_of(name, before.sent))
+                since = before.sent + 1
+                unsent = await self.unsent_of(name, since, before.n)
+                owner.sender.add(before.n, unsent, since=since)
             for row in rows:
                 if before.sent < row.n <= before.n:
                     owner.sender.add(before.n, row.messages)
             owner.sender.end(before.n)
         await self.sweep()
 
-    async def _unsent_of(self, instance_id: str, sent: int) -> list[Outbound]:
+    async def unsent_of(self, instance_id: str, since: int, until: int) -> list[Outbound]:
+        """Return what an instance sends by its commits from ``since`` to ``until``; nothing if it cannot be read."""
         try:
-            return await self._read_unsent(instance_id, sent)
+            return await self._read_unsent(instance_id, since, until)
         except (UnreadableRowError, HistoryMissingError, msgspec.DecodeError) as error:
             _log.error("%s: what %r has not sent is lost: %s", self._owner.name, instance_id, error)
             return []
 
-    async def _read_unsent(self, instance_id: str, sent: int) -> list[Outbound]:
+    async def _read_unsent(self, instance_id: str, since: int, until: int) -> list[Outbound]:
         owner = self._owner
         instance = await owner.loader.instance(instance_id)
         row = instance.row
@@ -90,7 +92,7 @@ class Recovery:
             return []
         outbound: list[Outbound] = []
         for past in row.past:
-            if past.commit > sent and past.readable:
+            if past.commit >= since and past.readable:
                 lines = await self._patiently(
                     f"reading an earlier execution of {instance_id!r}",
                     lambda past=past: self._ports.store.read_segments(
@@ -100,11 +102,17 @@ class Recovery:
                 earlier = Instance(instance_id)
                 events = decode_events(lines)
                 earlier.state = fold(events)
-                outbound += unsent_messages(events, sent, earlier.state, self._origin(earlier))
-        if row.commit > sent and instance.state.started is not None:
+                outbound += self._sends(events, since, until, earlier)
+        if row.commit >= since and instance.state.started is not None:
             lines = await self._history(instance)
-            outbound += unsent_messages(decode_events(lines), sent, instance.state, self._origin(instance))
+            outbound += self._sends(decode_events(lines), since, until, instance)
         return outbound
+
+    def _sends(
+        self, events: Sequence[HistoryEvent], since: int, until: int, instance: Instance
+    ) -> list[Outbound]:
+        written = [event for event in events if event.commit <= until]
+        return unsent_messages(written, since - 1, instance.state, self._origin(instance))
 
     async def _history(self, instance: Instance) -> bytes:
         row = instance.row
@@ -204,9 +212,14 @@ class Recovery:
     # ------------------------------------------------------------------ suspicion
 
     async def careful(self, items: list[Item]) -> list[Item]:
-        """Return the items to run now: all of them, or a single one that was delivered suspiciously often."""
+        """Return the items to run now: all of them, or a single one that was delivered suspiciously often.
+
+        What a process has ended over while it was handled by itself is handled so until it is done with.
+        """
+        attempts = self._owner.committer.attempts
         for position, item in enumerate(items):
-            if not (self._is_wary or self._is_suspicious(item)):
+            is_known = bool(attempts) and item.attempt_key in attempts
+            if not (self._is_wary or is_known or self._is_suspicious(item)):
                 continue
             if position > 0:
                 self._owner.inbox.give_back(items[position:])

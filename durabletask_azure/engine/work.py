@@ -63,6 +63,9 @@ class Attempts:
     def __bool__(self) -> bool:
         return bool(self._counts)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._counts
+
     def take_over(self, noted: Iterable[tuple[str, int]]) -> None:
         """Start from what the last owner noted."""
         self._counts = dict(noted)

@@ -1,4 +1,4 @@
-"""B110 to B112: values of every size, each where it belongs, and none that is too large."""
+"""B110 to B112, B156: values of every size, each where it belongs, none that is too large, and none left for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from durabletask_azure import (
     history,
     when_all,
 )
-from durabletask_azure.core.payloads import BlobRef
+from durabletask_azure.core.payloads import BlobRef, payload_name
 from tests.behaviours.stage import Stage
 
 LARGE = "é" * 40_000
@@ -243,3 +243,31 @@ def test_b112_over_the_cap_fails_that_instance_and_never_sticks(open_stage: Call
         assert state.failure_details.error_type.endswith("PayloadTooLargeError")
         assert "at most 50,000" in state.failure_details.message
     assert stage.result(big_activity).endswith("PayloadTooLargeError")
+
+
+def test_b156_orphaned_values_are_collected_and_a_living_instances_never(
+    open_stage: Callable[..., Stage],
+) -> None:
+    stage = open_stage(orphan_collect_s=0.2, orphan_age_s=0.1)
+    payloads = stage.hub.ports.payloads
+    # Before there is a worker: a value is to be older than any start takes, and here it need not be.
+    alive = stage.client.schedule_new_orchestration(through, input=LARGE)
+    stage.worker(through, activities=[echo])
+    stage.until(alive, lambda row: row is not None and row.custom_status is not None)
+    own = stage.blobs(alive)
+    assert own
+
+    def lose(instance_id: str) -> None:
+        value = b"of a commit that never came"
+        name = payload_name(stage.partition(instance_id), instance_id, "lost", value)
+        stage.hub.run(lambda: payloads.put(name, value))
+
+    # As young as any of its values, so whoever takes these away has looked at those as well.
+    lose(alive)
+    lose("nobody")
+    stage.eventually(lambda: not stage.blobs("nobody"))
+    stage.eventually(lambda: not any("/lost/" in name for name in stage.blobs(alive)))
+    assert stage.blobs(alive) == own
+    stage.restart()  # what runs now has to read all of them again
+    stage.client.raise_orchestration_event(alive, "value", data=LARGE)
+    assert stage.completed(alive) == LARGE

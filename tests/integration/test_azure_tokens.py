@@ -30,10 +30,12 @@ from durabletask_azure.emulator.fixture import RunningEmulator
 from durabletask_azure.emulator.server import ServerSettings
 from tests.azure_services import AzureServices
 from tests.behaviours.stage import Stage
+from tests.wire.http_proxy import HttpProxy
 
 pytestmark = [pytest.mark.azure, pytest.mark.timeout(120)]
 
 HOUR_S = 3600
+PARTITIONS = 4
 STORAGE = "https://storage.azure.com"
 BUS = "https://servicebus.azure.net/"
 
@@ -192,6 +194,34 @@ def test_websockets_carry_service_bus(place: dict[str, Any], with_tls: RunningEm
         stage = Stage(hub)
         stage.worker(doubled, activities=[double])
         assert stage.result(doubled, 21) == 42
+
+
+# What the SDK signs in to proxies with.
+@pytest.mark.filterwarnings("ignore:(BasicAuth|The .proxy_auth. parameter) is deprecated:DeprecationWarning")
+def test_a_proxy_carries_everything(
+    place: dict[str, Any], with_tls: RunningEmulator, azurite_with_tls: RunningAzurite
+) -> None:
+    admin_port = with_tls.server.admin_tls_port
+    with HttpProxy("me", "p@ss") as proxy:
+        options: dict[str, Any] = {
+            **place,
+            "service_bus_address": f"sb://localhost:{admin_port}",
+            "proxy": f"http://me:p%40ss@127.0.0.1:{proxy.port}",
+            "create_if_missing": True,
+        }
+        with TaskHub.azure(AzureSettings(**options, credential=Credential())) as hub:
+            stage = Stage(hub)
+            stage.worker(doubled, activities=[double])
+            assert stage.result(doubled, 21) == 42
+            assert hub.check().is_sound
+        storage = {
+            url.partition("//")[2].partition("/")[0]
+            for url in (azurite_with_tls.table_url, azurite_with_tls.blob_url)
+        }
+        # Links, the administration API, tables and blobs: each through it, and nothing it did not let pass.
+        assert set(proxy.targets) == {f"localhost:{admin_port}"} | storage
+        assert proxy.targets.count(f"localhost:{admin_port}") > PARTITIONS
+        assert proxy.refused == 0
 
 
 def test_a_credential_that_gives_no_token_is_one_clear_error(place: dict[str, Any]) -> None:

@@ -278,6 +278,15 @@ async def test_b126_a_poison_message_fails_the_instance_it_names(
     assert (queue.settled, queue.kept) == ([], ["x"])
 
 
+async def test_f30_an_exhausted_start_goes_with_the_failure_it_becomes(ports: HubPorts) -> None:
+    start = ExecutionStartedEvent(timestamp=NOON, name="flow", instance_id="i", execution_id="e")
+    poison = Message(id="x", instance_id="i", body=start, redriven=1)
+    queue, _, _ = await read(ports, messages=[letter("x", poison)])
+    (message,) = sent_messages(queue)
+    assert isinstance(message.body, FailInstance)
+    assert message.body.start == start
+
+
 async def test_what_expired_is_sent_again(ports: HubPorts) -> None:
     task = ActivityTask(id="t", instance_id="i", execution_id="e", task_id=3, name="ship")
     queue, activities, _ = await read(

@@ -97,7 +97,7 @@ async def test_what_a_killed_process_held_is_free_within_two_seconds(ports: HubP
     tasks = await waiting
     await members
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < WAIT_S / 2, "nobody waited for anything to run out"
     assert [(delivery.id, delivery.delivery_count) for delivery in tasks] == [("a", 2), ("b", 2)]
     assert list(await ports.membership.workers()) == []
 

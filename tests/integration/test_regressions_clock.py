@@ -105,7 +105,7 @@ async def test_a_timer_set_after_the_clock_went_back_fires_when_it_is_due(
     (delivery,) = await session.receive(1, WAIT_S)
 
     assert (delivery.id, delivery.enqueued_at) == ("timer", now + SHORT)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < WAIT_S / 2, "not an hour later"
 
 
 async def test_a_timer_does_not_fire_early_when_hub_time_is_ahead_of_the_clock(

@@ -130,7 +130,7 @@ async def test_a_receive_says_that_the_broker_is_gone_and_goes_on_when_it_is_bac
         began = time.monotonic()
         emulator.stop()
         await hub.close()
-        assert time.monotonic() - began < 5.0, "closing does not wait for a broker that is gone"
+        assert time.monotonic() - began < WAIT_S / 2, "closing does not wait for a broker that is gone"
 
 
 @contextmanager
@@ -165,6 +165,28 @@ async def test_a_half_open_connection_is_found_out_and_left(hub: EmulatedHub) ->
     assert hub.emulator.counts(hub.names.activities()).active == 0
 
 
+async def test_f15_a_half_open_link_to_tasks_is_found_out_although_nothing_is_done_on_it(
+    hub: EmulatedHub,
+) -> None:
+    with proxied(hub) as (proxy, address):
+        queues = hub.open(connection_string=address, link_timeout_s=1.5)
+        await queues.activities.send([task("first")])
+        (held,) = await tasks_received(queues, 1)
+        await queues.activities.dead_letter(held, "odd", "so that nothing is left to be done on the link")
+        waiting = asyncio.create_task(queues.activities.receive(1, WAIT_S))
+        await asyncio.sleep(0)
+        assert proxy.half_open() > 0
+        # The broker hands it out to the link that is dead; when that is closed, the new one gets it.
+        await hub.open().activities.send([task("second")])
+        with pytest.raises(HubUnavailableError, match="no answer in time"):
+            await waiting
+        (delivery,) = await tasks_received(queues, 1)
+        assert delivery.id == "second"
+        # The new one, and that of the sender, which had nothing to do: the dead one is not left open.
+        assert proxy.open == 2
+        await queues.close()
+
+
 async def test_closing_waits_for_no_broker_that_says_nothing(hub: EmulatedHub) -> None:
     with proxied(hub) as (proxy, address):
         queues = hub.open(connection_string=address)
@@ -186,9 +208,9 @@ async def test_closing_waits_for_no_broker_that_says_nothing(hub: EmulatedHub) -
 
         began = time.monotonic()
         await session.close()
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < WAIT_S / 2
         await queues.close()
-        assert time.monotonic() - began < 6.0
+        assert time.monotonic() - began < WAIT_S
         outcomes = await asyncio.gather(*doing, return_exceptions=True)
         assert {type(one) for one in outcomes} <= {PartitionLostError, HubUnavailableError, type(None), list}
 

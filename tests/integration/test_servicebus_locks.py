@@ -79,7 +79,8 @@ async def test_f37_a_session_without_progress_is_let_go_of(hub: EmulatedHub) -> 
 
 
 async def test_progress_keeps_a_session_for_longer(hub: EmulatedHub) -> None:
-    queues = hub.open(wedged_s=1.0)
+    # Several times what one round below takes, and less than all of them.
+    queues = hub.open(wedged_s=LOCK_S / 2)
     session = await accepted(queues)
     end = time.monotonic() + 2.5 * LOCK_S
     while time.monotonic() < end:

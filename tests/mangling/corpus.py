@@ -102,6 +102,7 @@ def bodies(execution: str = "x1") -> list[MessageBody]:
         ExecutionTerminatedEvent(**now, input='"over"', recurse=True, source_id="t1"),
         ExecutionSuspendedEvent(**now, input="why", source_id="u1"),
         ExecutionResumedEvent(**now, source_id="v1"),
+        FailInstance(failure=FAILURE, start=start),
     ]
 
 

@@ -22,6 +22,9 @@ __all__ = ["Aftermath"]
 
 RECOVERY_S_MAX = 2_000.0
 """B: from the last fault and the last step's own waiting to the end of every instance."""
+KILLS_MAX = 12
+"""B: how many workers one instance may end before it is failed (F30). One that is alone ends seven, or an activity ten;
+some more if it is tried for a message and for what the sweep finds, or another deadly one is failed in between."""
 _LATE_MAX = 60
 _RESUME_AGAIN_S = 60.0
 """Not oftener: every resume is one more id to remember, and few fit where limits are tight."""
@@ -135,6 +138,11 @@ class Aftermath:
         run.report.failures += check_history(evidence)
         if run.setup.plan.profile == "landed":
             run.report.failures += self._given_up()
+        run.report.failures += [
+            f"B: {name} ended {count} workers"
+            for name, count in sorted(run.kills.items())
+            if count > KILLS_MAX
+        ]
         _count_seen(run, chronicle)
         return stuck
 

@@ -36,7 +36,7 @@ WHERE: dict[str, str] = {
     "F27": "one worker cut off from storage or bus: storage, bus, mixed",
     "F28": "undecodable messages and tasks: poison; undecodable rows: rows",
     "F29": "a worker without the code for a while: rollback",
-    "F30": "an orchestrator or activity that kills its worker every time: killers",
+    "F30": "an orchestrator or activity that kills its worker every time: killers, uncounted",
     "F31": "graceful stop, also twice: stops, restarts, crashes, mixed",
     "F32": "all workers restarted in turn, versions mixed: stops, rollback",
     "F33": "purge at any time, copies of old messages after it: purges, duplicates",

@@ -37,7 +37,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """``rates``: chance per weighted call of each kind of fault; ``windows``: how many of each world fault at most.
 
     ``variant`` changes the case (``variants``), ``tight`` makes limits tiny (``limits``), ``late`` delivers copies of
-    old messages after everything was purged.
+    old messages after everything was purged, ``hangs_up`` has the broker
+    notice at once that a worker was ended by the code it ran.
     """
 
     rates: Mapping[str, float] = {}
@@ -51,6 +52,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     variant: str = ""
     tight: str = ""
     late: bool = False
+    hangs_up: bool = False
 
 
 _CRASHES = {"crash_before": 0.001, "crash_after": 0.001, "crash_partial": 0.003}
@@ -129,6 +131,7 @@ PROFILES: dict[str, Profile] = {
         variant="rewound",
         late=True,
     ),
+    "uncounted": Profile(variant="lethal", hangs_up=True, rates=_SLOW),
 }
 
 _SEND = ("queue.send", "activities.send", "activities.finish.send")

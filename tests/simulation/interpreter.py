@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,13 +82,20 @@ class Harness:
     tools: Toolbox
     pause: Callable[[float], Awaitable[None]]
     gate: Callable[[], str]
-    kill: Callable[[], None]
-    """Ends the worker that runs: does not return."""
+    kill: Callable[[str], None]
+    """Ends the worker whose code this is, over an instance: does not return."""
     time: Callable[[], float]
     executions: list[Execution] = field(default_factory=list[Execution])
     _attempts: dict[tuple[str, int, int], list[int]] = field(
         default_factory=dict[tuple[str, int, int], list[int]]
     )
+
+    def of_worker(self, kill: Callable[[str], None]) -> Harness:
+        """Return the same harness, with the same log, as the code of the worker that ``kill`` ends.
+
+        An orchestrator runs in an empty context, as it should, and cannot find its worker by itself.
+        """
+        return replace(self, kill=kill)
 
     async def orchestrate_async(self, ctx: Any, data: dict[str, int]) -> int | None:
         """The interpreter as an ``async def`` orchestrator."""
@@ -110,7 +117,7 @@ class Harness:
         if cost_ms:
             await self.pause(cost_ms / 1000)
         if kills:
-            self.kill()
+            self.kill(instance)
         self._log(instance, task_id, site, generation, finished=True)
         if fails or attempts.index(task_id) < failures:
             raise Boom(f"boom-{site}")
@@ -191,7 +198,7 @@ class _Interpreter:
             case Raise(site=site):
                 raise Boom(f"boom-{site}")
             case Kill():
-                self._kill()
+                self._kill(self._ctx.instance_id)
                 return BAD
             case Parallel(branches=branches):
                 return (yield from self._parallel(branches))

@@ -167,13 +167,13 @@ class _Model:
             case Raise(site=site):
                 raise _Failed(f"boom-{site}")
             case Kill():
-                raise _Failed(None)
+                raise _Failed("could not be handled")
             case Parallel(branches=branches):
                 return _fold([_fold([self._value("", one) for one in branch]) for branch in branches])
 
     def _call(self, call: Call) -> int:
         if call.kills:
-            raise _Failed(None)
+            raise _Failed("times without a result")
         if call.failures < call.attempts:
             return activity_value(call.site, call.arg)
         if call.caught:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation import sabotage
+from tests.simulation import carelessness, sabotage
 
 __all__ = ["MUTANTS", "Mutant"]
 
@@ -338,6 +338,43 @@ _ALL = (
         sabotage.refused_as_any_other,
         ("rewinds",),
         600,
+    ),
+    Mutant(
+        "owners-in-vain-forgotten",
+        "an owner does not know how many before it committed nothing",
+        f"{_RECOVERY}.resume",
+        carelessness.owners_in_vain_forgotten,
+        ("uncounted",),
+    ),
+    Mutant(
+        "sweep-clears-suspicion",
+        "an owner that committed what its sweep found counts as one that was not in vain",
+        f"{_CHAIN}.execute",
+        carelessness.sweep_clears_suspicion,
+        ("uncounted",),
+    ),
+    Mutant(
+        "attempts-forgotten",
+        "an owner does not know what its predecessors ended over",
+        f"{_ENGINE}.work:Attempts.take_over",
+        carelessness.attempts_forgotten,
+        ("uncounted",),
+    ),
+    Mutant(
+        "suspects-beside-others",
+        "an activity that may end its worker runs beside others",
+        f"{_ENGINE}.caution:Caution.is_on",
+        carelessness.never_on,
+        ("killers",),
+        1_500,
+    ),
+    Mutant(
+        "start-forgotten",
+        "an instance whose start is put aside as poison never is, and nobody is told",
+        f"{_ENGINE}.dead_letters:DeadLetterReader._fail",
+        carelessness.start_forgotten,
+        ("uncounted",),
+        3_000,
     ),
 )
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in _ALL}

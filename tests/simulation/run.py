@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any, NoReturn, Protocol
 
@@ -128,6 +129,10 @@ class _Complaints(logging.Handler):
             self._breaches.append(f"BUG: {record.getMessage()}: {error!r}")
 
 
+def _kill_nobody(instance: str) -> NoReturn:
+    raise AssertionError(f"no worker runs the code of {instance}")
+
+
 def execute(setup: Setup, product: Product) -> Report:
     """Run a setup to its end and judge it."""
     run = Run(setup, product)
@@ -168,6 +173,8 @@ class Run:
         self.settings = settings_of(setup.seed, self.profile.tight)
         self.worker_names = [f"w{number}" for number in range(setup.workers)]
         self.breaches: list[str] = []
+        self.kills: Counter[str] = Counter()
+        """How many workers ended over each instance."""
         self.report = Report(setup.seed, setup.plan.profile)
         self._faults = setup.faults()
         self._stopping = False
@@ -187,7 +194,7 @@ class Run:
         install(self.world, setup.plan, setup.seed, self.report.counts)
         self.report.counts["F22"] += len(setup.plan.skews)
         self.harness = Harness(
-            setup.case, self.product.tools(), self._pause, self._gate_name, self._kill, self.world.time
+            setup.case, self.product.tools(), self._pause, self._gate_name, _kill_nobody, self.world.time
         )
         self.clients = Clients(self)
         self.weather = Weather(self, setup.seed)
@@ -243,12 +250,13 @@ class Run:
         gate = CURRENT_GATE.get()
         await (pause(seconds) if gate is None else gate.sleep(seconds))
 
-    def _kill(self) -> NoReturn:
-        """End the worker whose code is running (F30)."""
-        gate = CURRENT_GATE.get()
-        assert gate is not None
+    def _kill(self, gate: Gate, instance: str) -> NoReturn:
+        """End the worker whose code is running, over an instance (F30)."""
+        self.kills[instance] += 1
         self.report.counts["F30"] += 1
         gate.crash()
+        if self.profile.hangs_up and not self.setup.atomic:
+            self.world.sessions.hang_up(gate.name)
         raise SimulatedCrash(gate.name)
 
     async def _keep_running(self, name: str) -> None:
@@ -285,9 +293,8 @@ class Run:
         return gate.dead
 
     async def _life(self, ports: HubPorts, gate: Gate, orders: _Orders) -> None:
-        worker = await self.product.start_worker(
-            ports, self.harness, self.settings, gate.name, orders.unknown
-        )
+        harness = self.harness.of_worker(partial(self._kill, gate))
+        worker = await self.product.start_worker(ports, harness, self.settings, gate.name, orders.unknown)
         await orders.restart.wait()
         began = self.world.time()
         if orders.twice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.errors import QueueFullError
@@ -19,13 +20,15 @@ INSTANCES = 40
 EVENTS = 5
 _STEPS = (Call(site=1, arg=1, cost_ms=10), WaitEvents(site=2, name="news", count=EVENTS), Call(site=3, arg=3))
 CASE = Case(programs=(Program(steps=_STEPS),), client=())
-SETTINGS = Settings(unsent_names_max=3, activity_concurrency_max=4, activity_prefetch_max=4)
+SETTINGS = Settings(
+    unsent_names_max=3, unsent_tasks_max=5, activity_concurrency_max=4, activity_prefetch_max=4
+)
 
 
 async def with_both_queues_full() -> None:
     world = World(partitions=1)
     product = DurableTaskProduct()
-    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda: None, world.time)
+    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda _instance: None, world.time)
     full = False
 
     def outage(gate: str, op: str) -> BaseException | None:
@@ -61,6 +64,8 @@ async def with_both_queues_full() -> None:
     assert {stored.row.status for stored in rows.instances.values()} == {RuntimeStatus.COMPLETED}
     assert rows.lock.row.sent == rows.lock.row.n
     assert not rows.outbox
+    ran = Counter((done.instance, done.site) for done in harness.executions if done.finished)
+    assert ran == {(f"i{number}", site): 1 for number in range(INSTANCES) for site in (1, 3)}
     await worker.stop()
 
 
@@ -72,7 +77,7 @@ def test_receiving_never_waits_for_sending() -> None:
 async def with_results_that_cannot_be_sent() -> None:
     world = World(partitions=1)
     product = DurableTaskProduct()
-    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda: None, world.time)
+    harness = Harness(CASE, product.tools(), pause, lambda: "w", lambda _instance: None, world.time)
     full = False
 
     def outage(gate: str, op: str) -> BaseException | None:

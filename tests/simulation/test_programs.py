@@ -195,7 +195,7 @@ def play(case: Case) -> dict[str, Expected]:
             retry_policy=ToyRetry,
             task_failed=ToyFailure,
         )
-        toy = Toy(Harness(case, tools, pause, lambda: "toy", lambda: None, loop.time))
+        toy = Toy(Harness(case, tools, pause, lambda: "toy", lambda _instance: None, loop.time))
         for action in case.client:
             await pause_until(action.at)
             if isinstance(action, Start) and action.instance not in doomed:

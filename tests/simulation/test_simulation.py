@@ -41,6 +41,13 @@ def test_what_is_rewound_and_reset_under_faults_keeps_every_invariant(first: int
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", [0, 60])
+def test_f30_an_orchestrator_that_ends_its_workers_uncounted_fails_and_no_innocent_does(first: int) -> None:
+    run = simulate("--seeds", f"{first}:{first + 60}", "--profile", "uncounted")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(300, 2_000, 170))
@@ -105,4 +112,4 @@ def test_every_mutant_names_profiles_that_exist_and_has_a_seed() -> None:
 
 
 def test_every_profile_has_its_turn() -> None:
-    assert {profile_of(seed) for seed in range(len(PROFILES))} == set(PROFILES) - {"rewinds"}
+    assert {profile_of(seed) for seed in range(len(PROFILES))} == set(PROFILES) - {"rewinds", "uncounted"}

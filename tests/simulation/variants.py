@@ -34,6 +34,7 @@ from tests.simulation.programs import (
     Tell,
     Terminate,
     WaitEvents,
+    WaitTimeout,
 )
 
 __all__ = ["VARIANTS", "told_by_client", "vary"]
@@ -214,6 +215,48 @@ def _deadly(case: Case, random: Random) -> Case:
     return msgspec.structs.replace(case, programs=programs, client=(*case.client, start))
 
 
+def _lethal(case: Case, random: Random) -> Case:
+    """One or two more instances whose orchestrators end their worker every time, among many that are innocent.
+
+    Some of these are always due when a partition changes hands: timers and starts, which a new owner's sweep finds
+    before anything is delivered to it.
+    """
+    programs = [_hurried(program) for program in case.programs]
+    client = list(case.client)
+
+    def start(instance: str, steps: Sequence[Step], at: float, generations: int = 1) -> None:
+        style = random.choice(("async", "generator"))
+        programs.append(Program(steps=tuple(steps), generations=generations, style=style))
+        client.append(Start(at=round(at, 2), instance=instance, program=len(programs) - 1))
+
+    for number in range(random.choice((1, 1, 2))):
+        site = 900 + 10 * number
+        before: Sequence[Step] = random.choice(
+            (
+                (),
+                (Call(site=site + 1, arg=2),),
+                (Pause(site=site + 2, seconds=random.choice((0.5, 15.0, 40.0))),),
+                (WaitTimeout(site=site + 3, name="never", seconds=5.0, value=5),),
+            )
+        )
+        steps: tuple[Step, ...] = (*before, Kill(site=site))
+        if random.random() < 0.2:
+            programs.append(Program(steps=steps, style=random.choice(("async", "generator"))))
+            steps = (SubCall(site=site + 4, program=len(programs) - 1, instance=f"k{number}-c{site + 4}"),)
+        start(f"k{number}", steps, random.uniform(0, 20))
+    if random.random() < 0.5:
+        every_s = random.choice((1.0, 4.0, 15.0))
+        for number in range(random.randrange(1, 4)):
+            ticks = (Pause(site=950 + number, seconds=every_s),)
+            start(f"t{number}", ticks, random.uniform(0, 10), generations=random.randrange(5, 30))
+    if random.random() < 0.5:
+        at = random.uniform(0, 10)
+        for number in range(random.randrange(5, 30)):
+            at += random.uniform(0.0, 10.0)
+            start(f"s{number}", (Call(site=960 + number, arg=number, cost_ms=random.choice((0, 200))),), at)
+    return msgspec.structs.replace(case, programs=tuple(programs), client=tuple(client))
+
+
 def _hurried(program: Program) -> Program:
     def hurried(call: Call) -> Call:
         return msgspec.structs.replace(call, cost_ms=min(call.cost_ms, 3_000))
@@ -326,6 +369,7 @@ VARIANTS: dict[str, Callable[[Case, Random], Case]] = {
     "reused": _reused,
     "purged": _purged,
     "deadly": _deadly,
+    "lethal": _lethal,
     "parting": _parting,
     "rewound": _rewound,
 }

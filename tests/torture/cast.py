@@ -87,11 +87,11 @@ class Actor:
         self.wait()
         return was_running
 
-    def drain(self) -> None:
-        """Have the process end in order; kill it if it takes too long."""
+    def drain(self) -> int:
+        """Have the process end in order, and return its exit code; kill it if it takes too long."""
         self.signal(signal.SIGCONT)
         self.signal(signal.SIGTERM)
-        self.wait()
+        return self.wait()
 
     def wait(self, seconds: float = END_S) -> int:
         """Wait for the end of the process, and return its exit code; one that does not end is killed."""

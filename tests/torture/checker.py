@@ -24,6 +24,7 @@ from tests.torture.expectations import (
     Expected,
     Start,
     expected,
+    steps_of,
     to_hear,
 )
 from tests.torture.programs import CHILD, OLD, Outcome, Run
@@ -89,7 +90,8 @@ class Evidence:
         for path in sorted(folder.glob("client-*.jsonl")):
             evidence.take(journal.read(path))
         for path in sorted(folder.glob("runs-*.jsonl")):
-            for line in path.read_bytes().splitlines():
+            # One that a kill has cut off is of an activity that never came to return anything.
+            for line in journal.whole_lines(path):
                 run = msgspec.json.decode(line, type=Run)
                 evidence.runs[run.instance, run.label].append(run)
         for (instance, _), runs in evidence.runs.items():
@@ -121,13 +123,19 @@ def judge(evidence: Evidence, found: Mapping[str, Found]) -> Verdict:
     verdict = Verdict(started=len(evidence.accepted), runs=sum(map(len, evidence.runs.values())))
     for instance, start in evidence.starts.items():
         _judge_instance(verdict, evidence, start, found.get(instance))
+    asked_for = {step for start in evidence.starts.values() for step in steps_of(start)}
     for step, runs in evidence.runs.items():
         _judge_runs(verdict, step, runs)
+        if step not in asked_for:
+            verdict.double.append(f"{step[0]}: step {step[1]} ran, and nobody asked for it")
     for instance, there in found.items():
-        if instance in evidence.purged:
+        root, _, child = instance.partition(CHILD)
+        if root in evidence.purged:
             verdict.double.append(f"{instance}: purged, and there again as {there.status}")
-        if instance.partition(CHILD)[0] not in evidence.starts:
+        if root not in evidence.starts:
             verdict.double.append(f"{instance}: {there.status}, and nobody started it")
+        elif child and there.status != COMPLETED:
+            verdict.lost.append(f"{instance}: a child, and {there.status}")
         _judge_history(verdict, instance, there.history)
     return verdict
 

@@ -132,6 +132,13 @@ def expected(start: Start, heard: Sequence[int]) -> Expected:
     return Expected(COMPLETED, model.value, model.calls, model.values, pause_s)
 
 
+def steps_of(start: Start) -> set[tuple[str, str]]:
+    """Return the steps, by instance and label, that may be taken for an orchestration at all."""
+    if start.kind == "halted":
+        return {(start.instance, "0")}
+    return set(expected(start, to_hear(start)).calls)
+
+
 class _Model:
     """A run without a hub."""
 

@@ -12,11 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
+
 from durabletask_azure import AzureSettings, Settings, TaskHub
 from tests.torture.nemesis import Harm
 
 FILE_VARIABLE: Final = "TORTURE_HUB_FILE"
+GRACE_VARIABLE: Final = "TORTURE_STOP_GRACE_S"
+"""How long a graceful stop waits for activities, if not as long as the settings here say."""
 LOCK_S: Final = 5.0
+_KEPT: Final = {"hub", "locks", "tombstones", "workers", "sqlite_sequence"}
+"""Tables of an embedded hub that a purge of everything leaves alone."""
 
 SETTINGS: Final = Settings(
     lock_s=LOCK_S,
@@ -43,9 +49,12 @@ SETTINGS: Final = Settings(
 
 def open_hub(environment: Mapping[str, str] = os.environ) -> TaskHub:
     """Open the hub the environment names."""
+    settings = SETTINGS
+    if GRACE_VARIABLE in environment:
+        settings = msgspec.structs.replace(settings, stop_grace_s=float(environment[GRACE_VARIABLE]))
     if FILE_VARIABLE in environment:
-        return TaskHub.local(environment[FILE_VARIABLE], settings=SETTINGS)
-    return TaskHub.azure(AzureSettings.from_env(environment), settings=SETTINGS)
+        return TaskHub.local(environment[FILE_VARIABLE], settings=settings)
+    return TaskHub.azure(AzureSettings.from_env(environment), settings=settings)
 
 
 class HubUnderTest(Protocol):
@@ -87,7 +96,8 @@ class FileHub:
         left: list[str] = []
         connection = sqlite3.connect(self._path)
         try:
-            for table in ("instances", "segments", "outbox", "messages", "tasks", "dead"):
+            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for table in sorted({name for (name,) in tables} - _KEPT):
                 rows = connection.execute(f"SELECT * FROM {table} LIMIT 10").fetchall()  # noqa: S608
                 left += [f"{table}: {_short(row)}" for row in rows]
         finally:

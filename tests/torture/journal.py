@@ -37,6 +37,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.entries = read(path)
+        _cut_off_rest(path)
         self._file: IO[bytes] = path.open("ab")
 
     def note(
@@ -65,13 +66,17 @@ class Journal:
 
 
 def read(path: Path) -> list[Entry]:
-    """Return the lines of a journal; a last one that was cut off by a kill was not written."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    whole, rest = lines[:-1], lines[-1]
-    if rest:
-        # So that what is appended next does not become part of it.
-        with path.open("r+b") as file:
-            file.truncate(path.stat().st_size - len(rest))
-    return [msgspec.json.decode(line, type=Entry) for line in whole]
+    """Return the lines of a journal, whose client may be writing to it."""
+    return [msgspec.json.decode(line, type=Entry) for line in whole_lines(path)]
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Return the lines of a file; a last one that is being written, or was cut off by a kill, is not there."""
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def _cut_off_rest(path: Path) -> None:
+    """Remove a last line that a kill cut off, so that what is appended next does not become part of it."""
+    if path.exists():
+        rest = path.read_bytes().rpartition(b"\n")[2]
+        os.truncate(path, path.stat().st_size - len(rest))

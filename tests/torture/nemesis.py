@@ -56,6 +56,8 @@ class Nemesis:
     deaths: list[str] = field(default_factory=list[str])
     harms: list[Harm] = field(default_factory=list[Harm])
     last_at: float = 0.0
+    _strikes: int = 0
+    _version: str = OLD
     _stopped: set[str] = field(default_factory=set[str])
     _away: set[str] = field(default_factory=set[str])
     _undoes: list[tuple[float, int, Undo]] = field(default_factory=list[tuple[float, int, Undo]])
@@ -135,15 +137,27 @@ class Nemesis:
             if actor.is_running and time.monotonic() < deadline:
                 self._later(_LOOK_S, look)
                 return
-            actor.wait(0.0)
+            self._judge_end(actor, is_late=actor.is_running)
             self._start(actor)
             if then is not None:
                 then()
 
         return look
 
+    def _judge_end(self, actor: Actor, *, is_late: bool) -> None:
+        """Note how a process ended that was told to, if that was not in order."""
+        code = actor.wait(0.0)
+        if is_late:
+            self._note("drained too slowly")
+        elif code == TRY_AGAIN:
+            self._note("drained while the hub was away")
+        # It may have been killed meanwhile, or told to end before it could have heard of it.
+        elif code not in (0, -signal.SIGKILL, -signal.SIGTERM):
+            self.deaths.append(f"{actor.name}: exit code {code} when it was to end")
+
     def roll(self, version: str) -> None:
         """Restart all workers, one after the other, with the code of another version."""
+        self._version = version
         if version == OLD:
             (self.folder / "version").write_text(OLD)
         for worker in self.workers:
@@ -157,7 +171,8 @@ class Nemesis:
                 if worker in self._there(self.workers) and worker.plays != worker.command:
                     self._later(0.0, self._begin_anew(worker, next_one))
                     return
-            if version == NEW:
+            # Unless they are on their way back already.
+            if version == NEW == self._version:
                 (self.folder / "version").write_text(NEW)
             self._note(f"rolled to {version}")
 
@@ -184,6 +199,9 @@ class Nemesis:
                 next_at = min([due, began + seconds, *(at for at, _, _ in self._undoes[:1])])
                 threading.Event().wait(max(min(next_at - now, 0.5), 0.001))
         self.last_at = time.time()
+        for _, version in rolls:
+            # Time was up first; what began with the new code ends only if that comes back.
+            self.roll(version)
         self._come_to_rest()
         for actor in (*self.workers, *self.clients):
             if actor.plays != actor.command:
@@ -222,8 +240,11 @@ class Nemesis:
         return self.random.expovariate(1 / self.pause_s)
 
     def strike(self) -> None:
-        """Do one harm."""
-        harm = self.random.choices(self.harms, [harm.weight for harm in self.harms])[0]
+        """Do one harm; every fourth time one that was not done yet, so that a short run has some of each."""
+        self._strikes += 1
+        owed = [harm for harm in self.harms if not self.counts[harm.name]]
+        among = owed if owed and self._strikes % 4 == 0 else self.harms
+        harm = self.random.choices(among, [harm.weight for harm in among])[0]
         undo = harm.strike()
         if undo is None:
             return

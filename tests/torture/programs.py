@@ -126,9 +126,9 @@ class Activities:
         return {"value": stepped(step.value, step.label), "token": token, "pad": step.pad}
 
     def hold(self, ctx: ActivityContext, step: Step) -> dict[str, Any]:
-        """Run until the file `go` is in the folder."""
+        """Run until the file `go` is in the folder, or `go-` with the token of this run."""
         token = self._note(ctx, step)
-        while not (self._folder / "go").exists():
+        while not any((self._folder / name).exists() for name in ("go", f"go-{token}")):
             time.sleep(0.02)
         (self._folder / f"held-{token}").touch()
         return {"value": stepped(step.value, step.label), "token": token, "pad": step.pad}

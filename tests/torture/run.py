@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
+from typing import Final
 
 from durabletask_azure import AsyncTaskHubClient, OrchestrationQuery, TaskHub, TaskHubError
 from tests.torture.cast import Actor
@@ -20,6 +22,22 @@ from tests.torture.hubs import HubUnderTest, open_hub
 from tests.torture.life import TRY_AGAIN, pause
 from tests.torture.nemesis import Nemesis
 from tests.torture.programs import OLD
+
+_RECORD: Final = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ ([\w.]+): ")
+"""The first line of a log record, as the processes of the torture write it, with the logger's name."""
+_MISTAKES: Final = tuple(
+    f"{kind.__name__}:"
+    for kind in (
+        AttributeError,
+        IndexError,
+        KeyError,
+        NameError,
+        RecursionError,
+        TypeError,
+        UnboundLocalError,
+        ZeroDivisionError,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -102,12 +120,12 @@ def torture(plan: Plan, hub: HubUnderTest, folder: Path) -> Report:
         cast.start()
         nemesis.run(plan.seconds)
         report.harms, report.kills, report.deaths = nemesis.counts, nemesis.kills, nemesis.deaths
-        report.unfinished = cast.finish()
+        report.unfinished = cast.finish(report.deaths)
         report.settled_s = time.time() - nemesis.last_at
         found = asyncio.run(look(hub))
         report.verdict = judge(Evidence.read(folder), found)
         asyncio.run(purge(hub, plan.settle_s))
-        cast.drain()
+        report.deaths += cast.drain()
         report.leftovers = hub.leftovers()
         report.bugs = bugs_in(folder)
     finally:
@@ -154,21 +172,29 @@ class Cast:
         for actor in (*self.workers, *self.clients):
             actor.start()
 
-    def finish(self) -> list[str]:
-        """Have the clients start nothing more and see everything to its end; return those that did not come to it."""
+    def finish(self, deaths: list[str]) -> list[str]:
+        """Have the clients start nothing more and see everything to its end; return those that did not come to it.
+
+        Workers that end meanwhile, and had no reason to, are added to ``deaths``.
+        """
         (self._folder / "stop").touch()
         deadline = time.monotonic() + self._plan.settle_s
         while time.monotonic() < deadline and any(client.is_running for client in self.clients):
             for actor in (*self.workers, *self.clients):
-                if not actor.is_running and actor.wait() == TRY_AGAIN:
+                if actor.is_running:
+                    continue
+                code = actor.wait()
+                if actor in self.workers and code != TRY_AGAIN:
+                    deaths.append(f"{actor.name}: exit code {code} when nothing was amiss")
+                if actor in self.workers or code == TRY_AGAIN:
                     actor.start()
             threading.Event().wait(0.05)
         return [client.name for client in self.clients if client.wait(0.0) != 0]
 
-    def drain(self) -> None:
-        """End the workers in order."""
-        for worker in self.workers:
-            worker.drain()
+    def drain(self) -> list[str]:
+        """End the workers in order; return those that did not end so."""
+        codes = {worker.name: worker.drain() for worker in self.workers}
+        return [f"{name}: exit code {code} when it was to end" for name, code in codes.items() if code]
 
     def kill(self) -> None:
         """End whatever still runs."""
@@ -213,10 +239,18 @@ async def purge(hub: HubUnderTest, settle_s: float) -> None:
 
 
 def bugs_in(folder: Path) -> list[str]:
-    """Return lines of the logs that tell of a mistake of our own: an assertion that failed."""
-    return [
-        f"{path.name}: {line}"
-        for path in sorted(folder.glob("log-*.txt"))
-        for line in path.read_text(errors="replace").splitlines()
-        if line.startswith(("AssertionError", "    assert "))
-    ]
+    """Return lines of the logs that tell of a mistake of our own.
+
+    That is an assertion that failed, wherever it is told of, or what only a mistake raises, told of by the package.
+    """
+    found: list[str] = []
+    for path in sorted(folder.glob("log-*.txt")):
+        logger = ""
+        for line in path.read_text(errors="replace").splitlines():
+            begins = _RECORD.match(line)
+            if begins is not None:
+                logger = begins[1]
+            ours = logger.startswith("durabletask_azure") and line.startswith(_MISTAKES)
+            if ours or line.startswith(("AssertionError", "    assert ")):
+                found.append(f"{path.name}: {line}")
+    return found

@@ -15,9 +15,10 @@ from durabletask_azure.core.partitioning import partition_of
 from tests.torture.checker import Evidence, Verdict, judge
 from tests.torture.expectations import Start
 from tests.torture.hubs import FileHub
+from tests.torture.journal import Journal
 from tests.torture.nemesis import Nemesis
-from tests.torture.programs import KINDS, Run
-from tests.torture.run import Cast, Plan, look
+from tests.torture.programs import CHILD, KINDS, Run
+from tests.torture.run import Cast, Plan, bugs_in, look
 
 PARTITIONS = 4
 PLAN = Plan(seconds=0.5, workers=1, clients=1)
@@ -33,8 +34,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         nobody = Nemesis(cast.workers, cast.clients, folder, random.Random(0), 1e9, 0.0, rolls=())
         while not has_everything(Evidence.read(folder)):
             nobody.run(PLAN.seconds)
-        assert cast.finish() == []
-        cast.drain()
+        deaths: list[str] = []
+        assert cast.finish(deaths) == []
+        assert deaths + cast.drain() == []
     finally:
         cast.kill()
     return folder
@@ -173,6 +175,31 @@ def test_a_call_that_was_given_two_values_is_double(scene: Scene) -> None:
     assert verdict.wrong == [f"{run.instance}: step 0 was given a wrong value"]
 
 
+def test_a_step_nobody_asked_for_is_double(scene: Scene) -> None:
+    run = scene.line(scene.one("halted").instance)
+    scene.write_line(msgspec.structs.replace(run, label="1", token="another"))
+    scene.write_line(msgspec.structs.replace(run, instance="nobody", token="a third"))
+    assert scene.judge().double == [
+        f"{run.instance}: step 1 ran, and nobody asked for it",
+        "nobody: step 0 ran, and nobody asked for it",
+    ]
+
+
+def test_a_line_that_a_kill_cut_off_is_not_there(scene: Scene) -> None:
+    paths = [*scene.folder.glob("runs-*.jsonl"), *scene.folder.glob("client-*.jsonl")]
+    for path in paths:
+        with path.open("ab") as file:
+            file.write(path.read_bytes()[:20])
+    before = [path.read_bytes() for path in paths]
+    assert scene.judge().is_clean
+    # Whoever only looks changes nothing: a client may be writing.
+    assert [path.read_bytes() for path in paths] == before
+    journal = next(path for path in paths if path.name.startswith("client-"))
+    Journal(journal).close()
+    assert journal.read_bytes() in before[paths.index(journal)]
+    assert journal.read_bytes().endswith(b"\n")
+
+
 def test_a_step_before_its_timer_is_wrong(scene: Scene) -> None:
     run = scene.line(scene.one("timers").instance, "1")
     scene.write_line(msgspec.structs.replace(run, at=scene.line(run.instance).at + 0.001))
@@ -194,6 +221,34 @@ def test_an_orchestration_that_is_there_again_after_its_purge_is_double(scene: S
     assert f"{instance}: purged, and there again as COMPLETED" in verdict.double
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("status = 'RUNNING', body = replace(body, '\"COMPLETED\"', '\"RUNNING\"')", "a child, and RUNNING"),
+        ("status = 'FAILED', body = replace(body, '\"COMPLETED\"', '\"FAILED\"')", "a child, and FAILED"),
+    ],
+)
+def test_a_child_that_did_not_complete_is_lost(scene: Scene, change: str, complaint: str) -> None:
+    child = f"{scene.one('family').instance}{CHILD}0"
+    assert scene.sql(f"UPDATE instances SET {change} WHERE id = ?", child) == 1  # noqa: S608
+    assert scene.judge().lost == [f"{child}: {complaint}"]
+
+
+def test_a_mistake_that_the_package_tells_of_is_a_bug_of_our_own(tmp_path: Path) -> None:
+    ours = "2026-01-01 00:00:00,000 ERROR durabletask_azure.engine.partition: p000: the loop failed"
+    theirs = "2026-01-01 00:00:00,000 ERROR azure.servicebus: a link failed"
+    for number, lines in enumerate(
+        (
+            [ours, "Traceback (most recent call last):", "KeyError: 'x'"],
+            [theirs, "Traceback (most recent call last):", "KeyError: 'y'"],
+            [ours, "durabletask_azure.errors.HubUnavailableError: away"],
+            ["AssertionError: never"],
+        )
+    ):
+        (tmp_path / f"log-{number}.txt").write_text("\n".join(lines))
+    assert bugs_in(tmp_path) == ["log-0.txt: KeyError: 'x'", "log-3.txt: AssertionError: never"]
+
+
 def test_what_is_left_in_any_table_or_folder_is_seen(scene: Scene) -> None:
     scene.sql("DELETE FROM instances")
     scene.sql("DELETE FROM segments")
@@ -202,4 +257,6 @@ def test_what_is_left_in_any_table_or_folder_is_seen(scene: Scene) -> None:
     scene.sql("INSERT INTO messages(partition, id, body) VALUES(0, 'late', x'00')")
     (scene.folder / "hub.db-payloads" / "p000").mkdir(parents=True)
     (scene.folder / "hub.db-payloads" / "p000" / "value").touch()
-    assert [line.split(" ")[0] for line in scene.hub.leftovers()] == ["messages:", "payload:"]
+    scene.sql("CREATE TABLE new(id TEXT)")
+    scene.sql("INSERT INTO new VALUES('what a later version keeps')")
+    assert [line.split(" ")[0] for line in scene.hub.leftovers()] == ["messages:", "new:", "payload:"]

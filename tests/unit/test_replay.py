@@ -367,6 +367,28 @@ def test_a_missing_input_or_event_fails_where_it_is_needed() -> None:
     assert play.failure.error_type.endswith("PayloadMissingError")
 
 
+@pytest.mark.parametrize("tags", ["https://example.invalid/", "[]", '{"a":1}'])
+def test_a_start_with_tags_that_cannot_be_read_fails(tags: str) -> None:
+    async def flow(ctx: Any) -> None:
+        raise AssertionError("it ran")
+
+    play = Play(flow, tags=tags)
+    play.start()
+    assert "the tags that it was started with cannot be read" in play.failure.message
+    assert play.failure.error_type.endswith("InstanceUnreadableError")
+
+
+def test_spilled_details_of_a_failure_that_cannot_be_read_are_said_to_be_so() -> None:
+    async def flow(ctx: Any) -> None:
+        await ctx.call_activity("a")
+
+    details = BlobRef(name="details", size=1)
+    play = Play(flow, loaded={"details": "[]"})
+    play.start()
+    play.turn(TaskFailedEvent(timestamp=T0, task_scheduled_id=1, failure=details))
+    assert "its details cannot be read" in play.failure.message
+
+
 def test_a_terminated_or_ended_history_runs_nothing() -> None:
     async def flow(ctx: Any) -> None:
         await ctx.call_activity("a")

@@ -12,8 +12,8 @@ from durabletask_azure.core.history import (
     Sender,
     SubOrchestrationInstanceFailedEvent,
 )
-from durabletask_azure.core.messages import ContinuedChild, ReplaceInstance
-from tests.unit.bench import Bench, after, bodies, ids, put_back, to_partition
+from durabletask_azure.core.messages import ContinuedChild, FailInstance, Message, ReplaceInstance
+from tests.unit.bench import Bench, after, bodies, failure, ids, put_back, to_partition
 
 P1 = Parent("p", "px", 1, "parent")
 P2 = Parent("p", "px", 2, "parent")
@@ -234,3 +234,49 @@ def test_a_start_without_code_waits_with_its_row() -> None:
     assert (row.status, len(row.kept)) == ("PENDING", 1)
     assert row.reason is not None
     assert bodies(bench.turn(bench.child_start("quick", execution="c2", parent=P2)).eventless)
+
+
+def failed_start(bench: Bench, start: Message) -> Message:
+    """Return what the reader of dead letters sends for a start that could not be handled."""
+    assert isinstance(start.body, ExecutionStartedEvent | ReplaceInstance)
+    return bench.message(FailInstance(failure=failure("poison"), start=start.body), id=start.instance_id)
+
+
+def test_f30_a_child_that_cannot_even_be_started_fails_and_its_parent_is_told() -> None:
+    bench = Bench(waits)
+    fails = failed_start(bench, bench.child_start("waits", parent=P1))
+    turn = bench.turn(fails)
+    assert bench.rows["i1"].status == "FAILED"
+    answer = to_partition(turn.outbound[0]).message
+    assert isinstance(answer.body, SubOrchestrationInstanceFailedEvent)
+    assert (answer.instance_id, answer.body.failure) == ("p", failure("poison"))
+    assert bench.turn(fails).is_empty
+
+
+def test_f30_a_start_that_could_not_be_handled_fails_a_living_instance_that_it_started_only() -> None:
+    bench = Bench(waits)
+    start = bench.child_start("waits", parent=P1)
+    bench.turn(start)
+    bench.turn(failed_start(bench, start))
+    assert bench.rows["i1"].status == "FAILED"
+
+    bench.begin("waits", id="i2")
+    turn = bench.turn(failed_start(bench, bench.child_start("waits", id="i2", parent=P2)), id="i2")
+    assert bench.rows["i2"].status == "RUNNING"
+    assert isinstance(to_partition(turn.eventless[0]).message.body, SubOrchestrationInstanceFailedEvent)
+
+
+def test_f30_a_request_to_replace_that_could_not_be_handled_ends_as_a_failed_instance() -> None:
+    bench = Bench(quick)
+    bench.begin("quick")
+    bench.turn(failed_start(bench, bench.replace("quick", ("COMPLETED",))))
+    row = bench.rows["i1"]
+    assert (row.status, row.execution_id) == ("FAILED", "x2")
+
+    bench.turn(failed_start(bench, bench.replace("quick", ("COMPLETED",), execution="x3")))
+    assert bench.rows["i1"] == row
+    # Nobody sends such a thing.
+    other = bench.child_start("quick", id="i3", parent=P1)
+    forged = msgspec.structs.replace(failed_start(bench, other), instance_id="i2")
+    assert bench.turn(forged, id="i2").notes
+    assert "i2" not in bench.rows

@@ -75,7 +75,7 @@ class Pipe:
     def feed(self, data: bytes | None) -> None:
         """Take bytes, or their end (`None`)."""
         rules = self._rules
-        if rules.swallow:
+        if rules.swallow or self._connection.is_deaf:
             self._connection.has_lost = True
             self._connection.proxy.swallowed[self._direction] += data or b""
             return
@@ -110,7 +110,7 @@ class Pipe:
         loop = asyncio.get_running_loop()
         rules = self._rules
         while self._queue and self._connection.sink(self._direction) is not None:
-            if rules.swallow:
+            if rules.swallow or self._connection.is_deaf:
                 self._connection.has_lost = True
                 self._queue.clear()
                 self.queued_bytes = 0

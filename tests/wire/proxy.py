@@ -140,6 +140,19 @@ class TcpProxy:
         """Throw away what comes, without closing anything: half-open, or dead both ways."""
         self.change(direction, swallow=True)
 
+    def half_open(self) -> int:
+        """Let what is open lose all that comes from now on; return how many connections that are.
+
+        Nothing is closed before one of the sides closes it. New connections are good.
+        """
+
+        def apply() -> int:
+            for connection in self._connections:
+                connection.is_deaf = True
+            return len(self._connections)
+
+        return self._call(apply)
+
     def hold(self, direction: Direction | None = None) -> None:
         """Stand still, without losing anything."""
         self.change(direction, hold=True)
@@ -200,6 +213,7 @@ class Connection:
         self.proxy = proxy
         self.gate = None if proxy.gate is None else proxy.gate()
         self.has_lost = False
+        self.is_deaf = False
         self._ended = False
         self._sides: dict[Direction, Side] = {}
         self._dial: asyncio.Task[None] | None = None
@@ -278,6 +292,9 @@ class Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Hand on the end of what this side has to say, but keep listening for it."""
+        if self.connection.is_deaf:
+            self.connection.end(reset=True)
+            return False
         self.connection.pipes[self.direction].feed(None)
         return True
 

@@ -136,6 +136,10 @@ class EmulatorProcess:
         asked = [fault for fault in faults if fault["operation"] == operation]
         return any(fault["skip"] == 0 and fault["count"] < 99 for fault in asked) or not asked
 
+    def faults_hit(self, count: int) -> int:
+        """Return how often the faults that wait have hit, each of which was to hit so often."""
+        return sum(count - fault["count"] for fault in json.loads(self.ask("GET", "faults"))["faults"])
+
     def messages(self) -> dict[str, int]:
         """Return how many messages each queue holds: active, scheduled and dead ones."""
         feed = self.ask("GET", "$Resources/queues").decode()

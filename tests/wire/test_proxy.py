@@ -153,6 +153,20 @@ def test_a_cut_with_fin_ends_both_ends(client: socket.socket, proxy: TcpProxy, s
     assert service.wait_ends(1) == ["fin"]
 
 
+def test_what_is_half_open_loses_all_and_new_connections_are_good(
+    client: socket.socket, proxy: TcpProxy, service: Service
+) -> None:
+    assert proxy.half_open() == 1
+    client.sendall(b"lost")
+    assert is_silent(client)
+    with connect(proxy) as other:
+        assert echo(other, b"good") == b"good"
+        assert bytes(proxy.swallowed["up"]) == b"lost"
+    proxy.heal()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
 def test_a_cut_of_some_leaves_the_others(proxy: TcpProxy) -> None:
     connections = [connect(proxy) for _ in range(5)]
     assert [echo(connection, b"x") for connection in connections] == [b"x"] * 5

@@ -58,6 +58,8 @@ class Site:
         self.services = WireServices(azurite, self.emulator)
         self._options = {
             "DURABLETASK_LOCK_DURATION_S": str(LOCK_S),
+            # Nothing rests on duplicate detection, which would absorb what has to be absorbed without it.
+            "DURABLETASK_DUPLICATE_WINDOW_S": "none",
             "DURABLETASK_CREATE_IF_MISSING": "true",
         } | options
         self._actors: list[Actor] = []
@@ -166,11 +168,15 @@ class Site:
         state = self.end(instance, timeout_s)
         assert state.runtime_status is OrchestrationStatus.COMPLETED, state
 
-    def let_go(self) -> None:
-        """Let activities that hold go on."""
-        (self.folder / "go").touch()
+    def let_go(self, run: Run | None = None) -> None:
+        """Let activities that hold go on, or one run of one."""
+        (self.folder / ("go" if run is None else f"go-{run.token}")).touch()
 
     # ------------------------------------------------------------ what is looked at
+
+    def messages(self, queue: str) -> int:
+        """Return how many messages a queue holds, locked ones too."""
+        return self.emulator.messages()[queue]
 
     def until(self, fits: Callable[[], Any], what: str = "it", timeout_s: float = WAIT_S) -> None:
         """Wait until something outside of this process is as it should be."""
@@ -208,11 +214,21 @@ class Site:
         """Judge what has come of it so far."""
         return judge(Evidence.read(self.folder), asyncio.run(found_in(open_hub(self.environment()))))
 
+    def loops_failed(self) -> list[str]:
+        """Return lines of the logs that tell of a loop that began anew after an error nobody was prepared for."""
+        return [
+            line
+            for path in sorted(self.folder.glob("log-*.txt"))
+            for line in path.read_text(errors="replace").splitlines()
+            if "loop failed" in line or "failed; it is started again" in line
+        ]
+
     def settle(self) -> None:
-        """Everything is right, no process met a bug of its own, and after a purge nothing is left."""
+        """Everything is right, no process met what it was not prepared for, and after a purge nothing is left."""
         verdict = self.verdict()
         assert (verdict.lost, verdict.wrong, verdict.double) == ([], [], [])
         assert bugs_in(self.folder) == []
+        assert self.loops_failed() == []
         self.purge()
 
     def purge(self) -> None:

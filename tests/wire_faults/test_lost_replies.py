@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.torture.programs import Order
+from durabletask_azure import TaskHubClient
+from tests.torture.hubs import open_hub
+from tests.torture.programs import OLD, Order
 from tests.wire.amqp_gate import AmqpRules
 from tests.wire.http_gate import HttpRule
 from tests.wire_faults.site import MARKS, Site
@@ -77,3 +79,32 @@ def test_f36_a_message_the_sdk_swallowed_comes_again_after_the_session_was_let_g
     # The sweep lets go of the session every ten seconds here.
     site.completed(instance)
     site.settle()
+
+
+def test_f7_a_replaced_row_whose_reply_is_lost_is_known_for_ones_own(site: Site) -> None:
+    worker, _ = site.working("only")
+    instance = site.instance_in(0)
+    first, second = Order(1, count=2), Order(2, count=2)
+    site.client.schedule_new_orchestration("chain", input=first, instance_id=instance, version=OLD)
+    site.client.wait_for_orchestration_completion(instance)
+    # Only then does the client write the row itself, and not the owner for it.
+    site.until(lambda: (row := site.lock(instance)).sent == row.n, "the note that all is sent")
+    site.until(lambda: site.messages(site.names.orchestrations) == 0, "the completion of all")
+    worker.kill()
+    rules = site.front("client").table_rules
+    with open_hub(site.environment("client")) as hub:
+        client = TaskHubClient(hub)
+        assert client.get_orchestration_state(instance) is not None
+        # On a connection used before, aiohttp makes a PUT that got no answer once more, by itself: it is refused.
+        rules.add(HttpRule("land-then-cut", method="PUT", path="RowKey"))
+        client.schedule_new_orchestration("chain", input=second, instance_id=instance, version=OLD)
+
+    assert rules.waiting == []
+    assert sum(request.startswith("PUT ") for request in rules.requests) == 2
+    assert site.messages(site.names.orchestrations) == 1, "its owner is woken all the same"
+    worker.start()
+    state = site.client.wait_for_orchestration_completion(instance)
+    assert state is not None
+    assert state.get_input(Order) == second
+    assert {len(site.runs(instance, label)) for label in ("0", "1")} == {2}
+    site.purge()

@@ -1,11 +1,13 @@
-"""An outage of a minute under load: nothing is lost, all goes on within a minute, memory stays what it was.
+"""F25, F26: a minute of trouble under load: nothing is lost, all goes on within a minute, memory stays what it was.
 
-`OUTAGE_S` is how long; the figures of a run are printed, and the newest are in docs/reliability.md.
+Services are away, or answer every call with a refusal. `OUTAGE_S` is how long; the figures of a run are printed, and
+the newest are in docs/reliability.md.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +16,7 @@ import pytest
 from benchmarks.processes import rss_mib
 from tests.torture.cast import Actor
 from tests.torture.checker import Evidence
+from tests.wire.http_gate import HttpRule
 from tests.wire_faults.site import MARKS, Site
 
 pytestmark = [*MARKS, pytest.mark.slow, pytest.mark.timeout(420)]
@@ -22,6 +25,9 @@ OUTAGE_S: Final = 60.0
 RECOVERY_S: Final = 60.0
 INFLIGHT: Final = 60
 GROWTH_MIB_MAX: Final = 48.0
+RETRY_AFTER_S: Final = 2.0
+ALWAYS: Final = 1_000_000
+"""More often than anything is asked for in a minute: as often as it is asked."""
 
 
 @dataclass
@@ -52,6 +58,38 @@ def in_flight(site: Site) -> set[str]:
 
 @pytest.mark.parametrize("away", ["bus", "storage", "both"])
 def test_f25_f26_an_outage_of_a_minute_under_load_loses_nothing(site: Site, away: str) -> None:
+    def begin() -> None:
+        for front in site.services.fronts:
+            for proxy in front.proxies:
+                if away == "both" or (proxy is front.bus) == (away == "bus"):
+                    proxy.refuse()
+                    proxy.cut()
+
+    through_a_minute_of_it(site, f"{away} away", begin)
+
+
+@pytest.mark.parametrize("refusing", ["bus", "storage"])
+def test_f25_a_storm_of_refusals_of_a_minute_under_load_loses_nothing(site: Site, refusing: str) -> None:
+    def begin() -> None:
+        if refusing == "bus":
+            for operation in ("attach", "send", "settle", "manage"):
+                site.emulator.fault(kind="throttle", operation=operation, count=ALWAYS)
+        for front in site.services.fronts if refusing == "storage" else ():
+            for rules in (front.table_rules, front.blob_rules):
+                rules.add(HttpRule("refuse", status=503, retry_after_s=RETRY_AFTER_S, count=None))
+
+    def refusals() -> int:
+        if refusing == "bus":
+            return site.emulator.faults_hit(ALWAYS)
+        return sum(front.table_rules.hits + front.blob_rules.hits for front in site.services.fronts)
+
+    through_a_minute_of_it(site, f"{refusing} refusing", begin, refusals)
+
+
+def through_a_minute_of_it(
+    site: Site, what: str, begin: Callable[[], None], refusals: Callable[[], int] | None = None
+) -> None:
+    """Let a trouble begin under load, end it after a minute, and look at what becomes of everything."""
     actors = {name: site.working(name)[0] for name in ("one", "two")} | {
         "client": site.load("client", INFLIGHT)
     }
@@ -59,23 +97,15 @@ def test_f25_f26_an_outage_of_a_minute_under_load_loses_nothing(site: Site, away
     site.until(
         lambda: memory.look("before") and len(Evidence.read(site.folder).observed) >= 100, "a hundred ends"
     )
-    down = [
-        proxy
-        for front in site.services.fronts
-        for proxy in front.proxies
-        if away == "both" or (proxy is front.bus) == (away == "bus")
-    ]
-    for proxy in down:
-        proxy.refuse()
-        proxy.cut()
+    begin()
     over = time.monotonic() + OUTAGE_S
-    site.until(
-        lambda: memory.look("in") and time.monotonic() > over, "the end of the outage", OUTAGE_S + 30.0
-    )
+    site.until(lambda: memory.look("in") and time.monotonic() > over, "the end of it", OUTAGE_S + 30.0)
     interrupted = in_flight(site)
     seen = len(Evidence.read(site.folder).observed)
-    for proxy in down:
-        proxy.heal()
+    refused = None if refusals is None else refusals()
+    site.emulator.clear_faults()
+    for front in site.services.fronts:
+        front.heal()
     began = time.monotonic()
     site.until(lambda: len(Evidence.read(site.folder).observed) > seen, "the first end", RECOVERY_S)
     first_s = time.monotonic() - began
@@ -85,7 +115,10 @@ def test_f25_f26_an_outage_of_a_minute_under_load_loses_nothing(site: Site, away
     assert actors["client"].wait(120.0) == 0
     assert [actor.is_running for actor in actors.values()] == [True, True, False]
 
-    print(f"{away} away for {OUTAGE_S:.0f} s: {len(interrupted)} instances interrupted, {seen} ended before")
+    print(f"{what} for {OUTAGE_S:.0f} s: {len(interrupted)} instances interrupted, {seen} ended before")
+    if refused is not None:
+        print(f"  {refused} refusals")
+        assert refused > 0
     print(f"  first end {first_s:.1f} s after it, all that was interrupted ended after {all_s:.1f} s")
     for name in actors:
         rss = ", ".join(f"{part} {most[name]:.0f}" for part, most in memory.most.items())

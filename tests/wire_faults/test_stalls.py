@@ -39,18 +39,22 @@ def test_f8_a_commit_after_the_lock_is_refused(site: Site) -> None:
 def test_f9_two_owners_send_the_same_and_it_counts_once(site: Site) -> None:
     stalled, front = site.working("stalled")
     front.bus.hold("up")
-    instance = site.start("fan", Order(7, count=4))
+    instance = site.start("held")
     site.until_event(instance, "TaskScheduledEvent")
     stalled.signal(signal.SIGSTOP)
 
     site.worker("other")
-    # The stalled one's link to activities goes on taking tasks, each for the time of a lock.
-    site.completed(instance)
+    site.until_run(instance, "1")
     front.heal()
     stalled.signal(signal.SIGCONT)
-
-    late = site.start("chain", Order(8, count=3))
-    site.completed(late)
+    # Its task is a second message of the call that has been answered, and its result comes while the next one runs.
+    site.until_run(instance, "0", 2)
+    site.until(
+        lambda: (site.messages(site.names.activities()), site.messages(site.names.orchestrations)) == (1, 0),
+        "the second result's end",
+    )
+    site.let_go()
+    site.completed(instance)
     site.settle()
 
 

@@ -7,6 +7,7 @@ emulator's plain http, or another address.
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -37,7 +38,7 @@ from durabletask_azure.errors import (
     ThrottledError,
 )
 from durabletask_azure.settings import Settings
-from durabletask_azure.targets import ServiceBusTarget
+from durabletask_azure.targets import Proxy, ServiceBusTarget
 
 __all__ = ["Administration", "QueueCounts"]
 
@@ -185,9 +186,7 @@ class _Transport(AioHttpTransport):
         )
         self._address = None if target.admin_url is None else urlsplit(target.admin_url)
         self._signature = _signature(target.connection_string)
-        self._proxy_auth: aiohttp.BasicAuth | None = None
-        if target.proxy is not None and target.proxy.username is not None:
-            self._proxy_auth = aiohttp.BasicAuth(target.proxy.username, target.proxy.password or "")
+        self._proxy_headers = _proxy_headers(target.proxy)
 
     async def send(self, request: Any, **options: Any) -> Any:
         """Send a request."""
@@ -198,8 +197,8 @@ class _Transport(AioHttpTransport):
             )
         if self._signature is not None:
             request.headers["Authorization"] = self._signature
-        if self._proxy_auth is not None:
-            options["proxy_auth"] = self._proxy_auth
+        if self._proxy_headers is not None:
+            options["proxy_headers"] = self._proxy_headers
         base: Any = super()
         return await base.send(request, **options)
 
@@ -213,6 +212,14 @@ def _trusting(ca_bundle: str | None) -> ssl.SSLContext | bool:
         raise ConfigurationError(
             f"ca_bundle must be a PEM file of certificates, not {ca_bundle!r}"
         ) from error
+
+
+def _proxy_headers(proxy: Proxy | None) -> dict[str, str] | None:
+    """Return what a proxy with a user is told with each connection."""
+    if proxy is None or proxy.username is None:
+        return None
+    user = f"{proxy.username}:{proxy.password or ''}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
 
 def _signature(connection_string: str | None) -> str | None:

@@ -76,7 +76,9 @@ def make_client(target: ServiceBusTarget, *, timeout_s: float) -> ServiceBusClie
 
 
 def _http_proxy(proxy: Proxy) -> dict[str, Any]:
-    found: dict[str, Any] = {"proxy_hostname": proxy.host, "proxy_port": proxy.port}
+    # The SDK's asynchronous client makes an address of the two, and does not say of which kind it is.
+    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
+    found: dict[str, Any] = {"proxy_hostname": f"http://{host}", "proxy_port": proxy.port}
     if proxy.username is not None:
         found |= {"username": proxy.username, "password": proxy.password or ""}
     return found

@@ -69,6 +69,8 @@ class TaskLink:
         """Whether the open link has asked the broker for tasks."""
         self._fetched_max = 0
         """How many tasks the open link fetches ahead."""
+        self._heard_at = 0.0
+        """When the open link last brought something."""
         self._is_held_back = False
         self._to_hold_back: list[Reply[None]] = []
         self._wanted = 0
@@ -196,6 +198,18 @@ class TaskLink:
             self._busy_until = time.monotonic() + _BUSY_S
             while self._wanted > 0 and await self._take(receiver, NO_WAIT_S):
                 pass
+        elif time.monotonic() - self._heard_at > self._lock_s:
+            await self._probe(receiver)
+
+    async def _probe(self, receiver: ServiceBusReceiver) -> None:
+        """Ask for an answer where nothing came for the time of a lock.
+
+        A connection that is half-open brings nothing and says nothing, while the broker hands tasks out to it. (Links
+        of sessions find it out by renewing their locks.)
+        """
+        async with asyncio.timeout(self._wire.settings.link_timeout_s):
+            await receiver.peek_messages(1)
+        self._heard_at = time.monotonic()
 
     async def _take(self, receiver: ServiceBusReceiver, wait_s: float) -> bool:
         if wait_s > NO_WAIT_S:
@@ -203,6 +217,8 @@ class TaskLink:
                 messages = await receiver.receive_messages(1, wait_s)
         else:
             messages = await receiver.receive_messages(1, wait_s)
+        if messages:
+            self._heard_at = time.monotonic()
         for message in messages:
             left_s = lock_left_s(message.locked_until_utc, self._lock_s, least_s=0.0)
             unclocked(message)
@@ -403,6 +419,7 @@ class TaskLink:
         self._receiver = await self._wire.open_receiver(self._queue, fetched_max)
         self._asks = False
         self._fetched_max = fetched_max
+        self._heard_at = time.monotonic()
         return self._receiver
 
     def _tell_attempt(self, state: RetryCallState) -> None:

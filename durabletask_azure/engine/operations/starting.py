@@ -213,7 +213,9 @@ class Starting:
             await self._sending.retried(lambda: self._insert(row, stored.etag))
         except (CommitRefusedError, OrchestrationAlreadyExistsError):
             now = await self._instances.stored(old.instance_id)
-            return now is not None and _is_ours(now.row, started.execution_id)
+            if now is None or not _is_ours(now.row, started.execution_id):
+                return False
+            await self._wake(row)  # it had landed, its reply was lost
         return True
 
     async def _ask_to_replace(

@@ -151,6 +151,15 @@ class SessionBroker:
             part.holder = None
             self._world.notify(("session", lock.partition))
 
+    def hang_up(self, holder: str) -> None:
+        """End a holder's sessions with its connection: as with Service Bus, no delivery in them counts."""
+        for part in self._parts:
+            lock = part.holder
+            if lock is not None and lock.holder == holder:
+                for item in lock.held.values():
+                    item.count -= 1
+                self.release(lock)
+
     def receive(self, lock: SessionLock, count_max: int) -> list[Item]:
         """Lock and return up to ``count_max`` messages, in order."""
         self.check(lock)
