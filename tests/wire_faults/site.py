@@ -7,6 +7,7 @@ client and whoever looks at rows, messages and blobs go to the services straight
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 import uuid
@@ -38,6 +39,8 @@ from tests.wire.leftovers import leftovers
 from tests.wire.services import EmulatorProcess, Front, WireServices
 
 WAIT_S: Final = 60.0
+_TRIES_MAX: Final = 4
+_TRY_S: Final = 10.0
 MARKS: Final = [
     pytest.mark.azure,
     pytest.mark.timeout(240),
@@ -200,6 +203,24 @@ class Site:
     def until_event(self, instance: str, kind: str) -> None:
         """Wait until an event of that kind is committed."""
         self.until(lambda: kind in self.events(instance), f"{kind} of {instance}")
+
+    def start_unsent(self, front: Front, kind: str, order: Order | None = None, *, label: str) -> str:
+        """Start an orchestration whose first step, `label`, the worker behind `front` commits and cannot send.
+
+        The bus holds what the worker says from now on. If that is a question about its session, the worker waits for
+        the answer and receives nothing: then this one is let through, and it is another's turn.
+        """
+        for _ in range(_TRIES_MAX):
+            front.bus.hold("up")
+            instance = self.start(kind, order)
+            with contextlib.suppress(AssertionError):
+                self.until(lambda: "TaskScheduledEvent" in self.events(instance), timeout_s=_TRY_S)  # noqa: B023
+                return instance
+            front.heal()
+            self.until_run(instance, label)
+            self.let_go(self.runs(instance, label)[-1])
+            self.completed(instance)
+        raise AssertionError("the worker received nothing after it was cut off, however often")
 
     def lock(self, instance: str) -> LockRow:
         """Return the lock row of an instance's partition."""

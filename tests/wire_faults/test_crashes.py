@@ -18,9 +18,7 @@ BATCHES = r"\$batch"
 
 def test_f2_killed_between_commit_and_send_the_next_owner_sends(site: Site) -> None:
     worker, front = site.working("first")
-    front.bus.hold("up")
-    instance = site.start("chain", Order(7, count=2))
-    site.until_event(instance, "TaskScheduledEvent")
+    instance = site.start_unsent(front, "chain", Order(7, count=2), label="0")
     worker.kill()
     front.bus.cut()
 

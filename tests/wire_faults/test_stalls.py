@@ -38,9 +38,7 @@ def test_f8_a_commit_after_the_lock_is_refused(site: Site) -> None:
 
 def test_f9_two_owners_send_the_same_and_it_counts_once(site: Site) -> None:
     stalled, front = site.working("stalled")
-    front.bus.hold("up")
-    instance = site.start("held")
-    site.until_event(instance, "TaskScheduledEvent")
+    instance = site.start_unsent(front, "held", label="1")
     stalled.signal(signal.SIGSTOP)
 
     site.worker("other")
