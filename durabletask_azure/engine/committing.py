@@ -56,7 +56,7 @@ class Committer:
         self._loose: list[Delivery] = []
         self._completing = False
         self._outbox: dict[tuple[int, int], None] = {}
-        self._attempts = Attempts()
+        self.attempts = Attempts()
         self.epoch = 0
         self.busy_since: float | None = None
 
@@ -64,7 +64,7 @@ class Committer:
         """Start committing after what the last owner left."""
         self._next = before.n + 1
         self._inherited = dict.fromkeys(before.unsettled)
-        self._attempts.take_over(before.attempts)
+        self.attempts.take_over(before.attempts)
         self._owner.sender.confirmed = before.sent if self._atomic is None else before.n
         self._owner.spawn(self._run())
         if self._atomic is None:
@@ -126,11 +126,6 @@ class Committer:
         return len(self._unsettled) >= self._settings.unsettled_max
 
     @property
-    def attempts(self) -> Attempts:
-        """What was begun by itself and not ended, by this owner and those before it."""
-        return self._attempts
-
-    @property
     def has_settled(self) -> bool:
         """Whether any message is committed and not known to be completed."""
         return bool(self._unsettled or self._inherited)
@@ -177,7 +172,7 @@ class Committer:
         for turn, own in work.turns:
             if turn.is_empty:
                 closing = closing_of(own)
-                self._attempts.forget(own)
+                self.attempts.forget(own)
                 self.complete(closing)
                 settle(own)
             else:
@@ -221,7 +216,7 @@ class Committer:
         for part in group.staged:
             await chain.commit(part)
         self._owner.counters.commits += 1
-        attempts = self._attempts.noted(items)
+        attempts = self.attempts.noted(items)
         # What the sweep found is handled before anything is delivered, and says nothing about what then ends the owner.
         vain = 0 if any(item.origin is not None for item in items) else chain.row.vain
         if self._atomic is not None:
@@ -283,7 +278,7 @@ class Committer:
     ) -> None:
         owner = self._owner
         settle(items)
-        self._attempts.forget(items)
+        self.attempts.forget(items)
         if self._atomic is None:
             owner.sender.add(group.n, group.sends)
             self._unsettled.update((delivery.id, None) for delivery in closing)
@@ -344,7 +339,7 @@ class Committer:
     def forget_inherited(self) -> None:
         """Forget what a former owner left unsettled or tried: what was not delivered again by now was completed."""
         self._inherited.clear()
-        self._attempts.take_over(())
+        self.attempts.take_over(())
 
     async def flush_completions(self) -> None:
         """Wait until everything is completed."""
@@ -381,17 +376,17 @@ class Committer:
 
     async def note_attempt(self, key: str) -> int:
         """Note in the lock row that something suspicious is about to be handled alone; return how often it was."""
-        count = self._attempts.begin(key)
+        count = self.attempts.begin(key)
         await self.drain()
-        await self._write_lock(attempts=self._attempts.noted())
+        await self._write_lock(attempts=self.attempts.noted())
         return count
 
     async def end_attempt(self) -> None:
         """Have the lock row say that the attempt is over, also where there was nothing to commit or it was refused."""
         await self.drain()
-        self._attempts.end()
-        if self._owner.is_alive() and self._owner.chain.row.attempts != self._attempts.noted():
-            await self._write_lock(attempts=self._attempts.noted())
+        self.attempts.end()
+        if self._owner.is_alive() and self._owner.chain.row.attempts != self.attempts.noted():
+            await self._write_lock(attempts=self.attempts.noted())
 
     async def note_order(self) -> None:
         """Do not count this tenure, which ends in order, among those in vain: it may not have come to their end."""

@@ -17,16 +17,12 @@ from durabletask_azure.core.history import (
     encode_event,
 )
 from durabletask_azure.core.messages import ActivityTask, Message, Outbound, ToActivities, ToPartition
-from durabletask_azure.core.registry import Registry
-from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.engine.cache import WarmCache
 from durabletask_azure.engine.counters import Counters
-from durabletask_azure.engine.partition import PartitionOwner
-from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.sender import ReadAgain, Sender
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 from tests.contract.builders import NOON, instance
+from tests.integration.owners import owner_of
 
 
 def _event(number: int, partition: int) -> ToPartition:
@@ -183,7 +179,6 @@ async def test_tasks_a_new_owner_finds_unsent_are_read_again_from_the_first_comm
 
 async def test_only_the_commits_that_were_left_out_are_read_again() -> None:
     ports = open_local(None, partitions=1)
-    settings = Settings()
     events = [
         ExecutionStartedEvent(timestamp=NOON, name="order", instance_id="i", execution_id="e1", commit=1),
         *(TaskScheduledEvent(timestamp=NOON, event_id=n, name="a", commit=n) for n in range(1, 5)),
@@ -192,17 +187,7 @@ async def test_only_the_commits_that_were_left_out_are_read_again() -> None:
     await ports.store.insert_instance(0, msgspec.structs.replace(row, commit=4))
     session = await ports.orchestrations.accept(0)
     assert session is not None
-    owner = PartitionOwner(
-        session,
-        ports,
-        Registry(),
-        settings,
-        RuntimeOptions(),
-        owner_id="w",
-        warm=WarmCache(settings.warm_instances_max),
-        counters=Counters(),
-        quiet=Quiet(ports.clock, settings.lock_s),
-    )
+    owner = owner_of(session, ports, Settings())
 
     found = await owner.recovery.unsent_of("i", 2, 3)
 

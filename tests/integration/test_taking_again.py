@@ -7,14 +7,9 @@ from dataclasses import replace
 from typing import Any, cast
 
 from durabletask_azure.adapters.local import open_local
-from durabletask_azure.core.registry import Registry
-from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.engine.cache import WarmCache
-from durabletask_azure.engine.counters import Counters
-from durabletask_azure.engine.partition import PartitionOwner
-from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.ports import HubPorts, PartitionSession
 from durabletask_azure.settings import Settings
+from tests.integration.owners import owner_of
 
 LOCK_S = 0.3
 
@@ -46,24 +41,13 @@ async def test_f36_a_lock_due_to_be_renewed_while_its_session_is_taken_again_los
     settings = Settings(lock_s=LOCK_S, sweep_s=0.01)
     session = await opened.orchestrations.accept(0)
     assert session is not None
-    counters = Counters()
-    owner = PartitionOwner(
-        session,
-        ports,
-        Registry(),
-        settings,
-        RuntimeOptions(),
-        owner_id="w",
-        warm=WarmCache(settings.warm_instances_max),
-        counters=counters,
-        quiet=Quiet(ports.clock, settings.lock_s),
-    )
+    owner = owner_of(session, ports, settings)
     running = asyncio.create_task(owner.run())
     async with asyncio.timeout(20):
         await queue.twice.wait()
         await owner.release()
         await running
 
-    assert (counters.partitions_taken, counters.partitions_lost) == (1, 0)
+    assert (owner.counters.partitions_taken, owner.counters.partitions_lost) == (1, 0)
     assert opened.close is not None
     await opened.close()
