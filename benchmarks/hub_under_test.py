@@ -35,10 +35,10 @@ __all__ = [
     "HubUnderTest",
     "chain",
     "fan_out",
+    "new_worker",
     "noop",
     "open_hub_under_test",
     "open_hub_with_workers",
-    "start_worker",
 ]
 
 _WAIT_S = 1800.0
@@ -133,20 +133,19 @@ def open_hub_under_test(
     with tempfile.TemporaryDirectory(prefix="benchmark-hub-") as folder:
         path = Path(folder) / "hub.db"
         with TaskHub.local(path) as hub:
-            start_worker(hub, *orchestrators, activities=activities)
+            new_worker(hub, *orchestrators, activities=activities).start()
             yield HubUnderTest(hub, path)
 
 
-def start_worker(
+def new_worker(
     hub: TaskHub, *orchestrators: Callable[..., Any], activities: tuple[Callable[..., Any], ...] = ()
 ) -> TaskHubWorker:
-    """Start a worker for the workloads and for what is given."""
+    """Return a worker for the workloads and for what is given."""
     worker = TaskHubWorker(hub)
     for orchestrator in (chain, fan_out, *orchestrators):
         worker.add_orchestrator(orchestrator)
     for activity in (noop, *activities):
         worker.add_activity(activity)
-    worker.start()
     return worker
 
 
