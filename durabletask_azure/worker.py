@@ -289,7 +289,7 @@ class TaskHubWorker(WorkPolicies):
 
         A second signal ends the draining: what still runs is left to be run again. Async activities run on the caller's
         loop. Signals are handled if this is the main thread; the handlers that were there before are put back. What the
-        program has loaded by then is out of the garbage collector's sight meanwhile (``gc.freeze``): a worker under load
+        program has loaded by then is out of the garbage collector's sight (``gc.freeze``): a worker under load
         would look through all of it again and again, and stand still for that.
         """
         told, again = asyncio.Event(), asyncio.Event()
