@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.fresh import in_fresh_process, last_line
-from benchmarks.own import OWN_SYSTEM
+from benchmarks.own import OWN_SPREAD, OWN_SYSTEM, OWN_SYSTEMS
 from benchmarks.peers.environment import prepare
 from benchmarks.tables import figure, table
 from benchmarks.targets import SMALL_SAYS, judge
@@ -51,8 +51,9 @@ def compare(*, repetitions: int, small: bool, peers: Sequence[str], folder: Path
             print(
                 f"run {repetition + 1} of {repetitions}: {name} {end}, {spent}", file=sys.stderr, flush=True
             )
-    runs.sort(key=lambda run: run.system != OWN_SYSTEM)
-    if OWN_SYSTEM not in {run.system for run in runs}:
+    order = {system: place for place, system in enumerate(OWN_SYSTEMS)}
+    runs.sort(key=lambda run: order.get(run.system, len(order)))
+    if not {run.system for run in runs}.issuperset(OWN_SYSTEMS):
         print("our own hub did not run; see above", file=sys.stderr)
         return 1
     print(_report(runs, FULL if not small else SMALL, is_judged=not small))
@@ -68,7 +69,11 @@ def _systems(
 ) -> tuple[dict[str, Callable[[], Run]], dict[str, str]]:
     """Return how to run each system once, and why some cannot be run."""
     size = "small" if small else "full"
-    systems: dict[str, Callable[[], Run]] = {OWN_SYSTEM: lambda: Run(**in_fresh_process("own", small=small))}
+
+    def own(system: str) -> Callable[[], Run]:
+        return lambda: Run(**in_fresh_process("own", small=small, system=system))
+
+    systems: dict[str, Callable[[], Run]] = {system: own(system) for system in OWN_SYSTEMS}
     if not peers:
         return systems, {}
     environment = prepare(folder)
@@ -98,7 +103,7 @@ def _report(runs: Sequence[Run], sizes: Sizes, *, is_judged: bool) -> str:
             system: {key: statistics.median(run.figures[key] for run in own) for key in own[0].figures}
             for system, own in by_system.items()
         }
-        parts.append("Targets\n" + "\n".join(map(str, judge(medians, OWN_SYSTEM))))
+        parts.append("Targets\n" + "\n".join(map(str, judge(medians, OWN_SYSTEM, OWN_SPREAD))))
     else:
         parts.append(SMALL_SAYS)
     return "\n\n".join(parts)
@@ -114,12 +119,13 @@ def _setups(by_system: Mapping[str, Sequence[Run]]) -> str:
     for system, runs in by_system.items():
         versions = ", ".join(f"{name} {version}" for name, version in runs[0].versions.items())
         lines.append(f"{system}: {versions}; {runs[0].setup}")
-    hub = by_system[OWN_SYSTEM][-1].hub
-    lines.append(
-        f"The hub's database, read from the running hub at the end of its last run: SQLite {hub['SQLite']},"
-        f" journal_mode={hub['journal_mode']}, synchronous={hub['synchronous']}; {hub['commits']:,} commits,"
-        f" {hub['durable commits']:,} of them waited for the disk; {hub['requests']:,} requests to write"
-    )
+    for system in OWN_SYSTEMS:
+        hub = by_system[system][-1].hub
+        lines.append(
+            f"The database of {system}, read from the running hub at the end of its last run: SQLite {hub['SQLite']},"
+            f" journal_mode={hub['journal_mode']}, synchronous={hub['synchronous']}; {hub['commits']:,} commits,"
+            f" {hub['durable commits']:,} of them waited for the disk; {hub['requests']:,} requests to write"
+        )
     return "\n".join(lines)
 
 
@@ -149,7 +155,7 @@ _SPREAD = ("median", "min", "max")
 def _one_table(title: str, key: str, by_system: Mapping[str, Sequence[Run]]) -> str:
     rows: list[tuple[str, ...]] = []
     for system, runs in by_system.items():
-        is_own_w1 = key == "W1" and system == OWN_SYSTEM
+        is_own_w1 = key == "W1" and system in OWN_SYSTEMS
         name = f"{system}, {_ASYNC}" if is_own_w1 else system
         rows.append((name, *_spread([run.figures[key] for run in runs])))
         if is_own_w1:

@@ -1,12 +1,20 @@
-"""Our own hub as the benchmarks use it: an embedded hub in a file with its defaults, one worker, both clients."""
+"""Our own hub as the benchmarks use it: an embedded hub in a file with its defaults, workers, both clients.
+
+One worker in the process of the clients, or, as a program would that needs more than one processor, several workers
+in processes of their own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
+import subprocess
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Generator
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +31,19 @@ from durabletask_azure import (
 )
 from durabletask_azure.adapters.local import LocalHub
 
-__all__ = ["HubUnderTest", "chain", "fan_out", "noop", "open_hub_under_test"]
+__all__ = [
+    "HubUnderTest",
+    "chain",
+    "fan_out",
+    "new_worker",
+    "noop",
+    "open_hub_under_test",
+    "open_hub_with_workers",
+]
 
 _WAIT_S = 1800.0
+_SHARED_S = 60.0
+_ROOT = Path(__file__).resolve().parents[1]
 
 
 def noop(ctx: ActivityContext, value: int) -> int:
@@ -115,13 +133,82 @@ def open_hub_under_test(
     with tempfile.TemporaryDirectory(prefix="benchmark-hub-") as folder:
         path = Path(folder) / "hub.db"
         with TaskHub.local(path) as hub:
-            worker = TaskHubWorker(hub)
-            for orchestrator in (chain, fan_out, *orchestrators):
-                worker.add_orchestrator(orchestrator)
-            for activity in (noop, *activities):
-                worker.add_activity(activity)
-            worker.start()
+            new_worker(hub, *orchestrators, activities=activities).start()
             yield HubUnderTest(hub, path)
+
+
+def new_worker(
+    hub: TaskHub, *orchestrators: Callable[..., Any], activities: tuple[Callable[..., Any], ...] = ()
+) -> TaskHubWorker:
+    """Return a worker for the workloads and for what is given."""
+    worker = TaskHubWorker(hub)
+    for orchestrator in (chain, fan_out, *orchestrators):
+        worker.add_orchestrator(orchestrator)
+    for activity in (noop, *activities):
+        worker.add_activity(activity)
+    return worker
+
+
+@contextlib.contextmanager
+def open_hub_with_workers(count: int) -> Generator[tuple[HubUnderTest, WorkerProcesses]]:
+    """Open a new hub in a temporary folder for clients only, and ``count`` processes with a worker each; they share
+    the hub's partitions when this returns."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-hub-") as folder:
+        path = Path(folder) / "hub.db"
+        with TaskHub.local(path) as hub, WorkerProcesses(path, count) as workers:
+            workers.wait_until_shared(hub)
+            yield HubUnderTest(hub, path), workers
+
+
+class WorkerProcesses:
+    """Processes that work on one hub file, until the block ends."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path = path
+        self._count = count
+        self.running: list[subprocess.Popen[str]] = []
+        self._databases: list[dict[str, Any]] = []
+
+    def __enter__(self) -> WorkerProcesses:
+        command = [sys.executable, "-m", "benchmarks.hub_worker", str(self._path)]
+        for _ in range(self._count):
+            self.running.append(
+                subprocess.Popen(  # noqa: S603 - our own module
+                    command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
+
+    def wait_until_shared(self, hub: TaskHub) -> None:
+        """Wait until each worker holds as many partitions as the others.
+
+        Raises:
+            RuntimeError: they do not in a minute.
+        """
+        share = hub.ports.info.partitions // self._count
+        deadline = time.monotonic() + _SHARED_S
+        while time.monotonic() < deadline:
+            rows = hub.run(hub.ports.membership.workers)
+            if len(rows) == self._count and all(len(row.partitions) == share for row in rows):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"{self._count} workers do not share the hub's partitions after {_SHARED_S:.0f} s")
+
+    def end(self) -> Sequence[dict[str, Any]]:
+        """End the workers and return what each says of the hub's database."""
+        running, self.running = self.running, []
+        for process in running:
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in running:
+            said = process.stdout.read() if process.stdout is not None else ""
+            if process.wait() != 0:
+                raise RuntimeError(f"a worker of the benchmark ended with {process.returncode}")
+            self._databases.append(json.loads(said))
+        return self._databases
 
 
 def _local_hub(close: Callable[[], Awaitable[None]] | None) -> LocalHub:

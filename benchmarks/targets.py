@@ -44,11 +44,18 @@ _BESIDE_THE_BEST = (
 _GROWTH_MAX = 9.0
 
 
-def judge(medians: Medians, own: str) -> list[Verdict]:
-    """Return the verdicts on our system's medians; those beside peers only if a peer ran."""
+def judge(medians: Medians, own: str, own_spread: str) -> list[Verdict]:
+    """Return the verdicts on our medians; those beside peers only if a peer ran.
+
+    ``own`` is our hub in one process, which all targets are judged on; throughput is judged also on ``own_spread``,
+    our hub in several processes, as those of the peers are several that use all processors.
+    """
     ours = medians[own]
-    peers = {system: figures for system, figures in medians.items() if system != own}
+    peers = {system: figures for system, figures in medians.items() if system not in (own, own_spread)}
     verdicts = [_beside(target, ours[target.key], peers) for target in _BESIDE_THE_BEST if peers]
+    if peers and own_spread in medians:
+        throughput = _BESIDE_THE_BEST[0]
+        verdicts.insert(1, _beside(throughput, medians[own_spread][throughput.key], peers, own_spread))
     growth = ours["W4 800"] / ours["W4 100"]
     text = (
         f"W4, growth: 800 steps take {figure(growth)} times what 100 steps take, at most {_GROWTH_MAX:g}:"
@@ -57,14 +64,15 @@ def judge(medians: Medians, own: str) -> list[Verdict]:
     return [*verdicts, Verdict(passed=growth <= _GROWTH_MAX, text=text)]
 
 
-def _beside(target: _Target, value: float, peers: Medians) -> Verdict:
+def _beside(target: _Target, value: float, peers: Medians, ours: str = "") -> Verdict:
     choose = max if target.is_rate else min
     best, best_value = choose(
         ((system, figures[target.key]) for system, figures in peers.items()), key=lambda pair: pair[1]
     )
     ratio = value / best_value
+    name = f"{target.name} of {ours}" if ours else target.name
     text = (
-        f"{target.name}: {ratio:.2f} of the best peer, at {'least' if target.is_rate else 'most'} {target.factor:g}:"
+        f"{name}: {ratio:.2f} of the best peer, at {'least' if target.is_rate else 'most'} {target.factor:g}:"
         f" {figure(value)} and {figure(best_value)} {target.unit} ({best})"
     )
     return Verdict(passed=ratio >= target.factor if target.is_rate else ratio <= target.factor, text=text)

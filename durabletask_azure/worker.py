@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -287,7 +288,9 @@ class TaskHubWorker(WorkPolicies):
         """Start, work until cancelled or told to end by SIGTERM or SIGINT, then drain as :meth:`stop` does.
 
         A second signal ends the draining: what still runs is left to be run again. Async activities run on the caller's
-        loop. Signals are handled if this is the main thread; the handlers that were there before are put back.
+        loop. Signals are handled if this is the main thread; the handlers that were there before are put back. What the
+        program has loaded by then is out of the garbage collector's sight (``gc.freeze``): a worker under load
+        would look through all of it again and again, and stand still for that.
         """
         told, again = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -296,7 +299,8 @@ class TaskHubWorker(WorkPolicies):
             try:
                 if not self.is_running:
                     await asyncio.to_thread(self.start)
-                await told.wait()
+                with _frozen_heap():
+                    await told.wait()
             finally:
                 await self._drain(again)
                 self._user_loop = None
@@ -374,6 +378,19 @@ def _checked_provider(provider: Any) -> ExceptionPropertiesProvider | None:
             f" {type(provider).__name__} has none"
         )
     return provider
+
+
+@contextlib.contextmanager
+def _frozen_heap() -> Generator[None]:
+    """Keep what there is now from the garbage collector, unless the program does so by itself."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

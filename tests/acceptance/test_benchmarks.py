@@ -43,9 +43,11 @@ def test_the_comparison_runs_without_peers_and_reads_the_modes_of_the_database(t
     printed = ran("compare", "--small", "--peers", "--out", str(out))
     assert "journal_mode=wal, synchronous=FULL" in printed
     runs: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
-    assert [run["system"] for run in runs] == ["durabletask_azure"]
-    assert set(runs[0]["figures"]) >= {"W1", "W1 loop", "W2", "W3 p50", "W4 5", "W4 10"}
-    assert runs[0]["hub"]["durable commits"] > 0
+    assert [run["system"] for run in runs] == ["durabletask_azure", "durabletask_azure, 2 worker processes"]
+    for run in runs:
+        assert set(run["figures"]) >= {"W1", "W1 loop", "W2", "W3 p50", "W4 5", "W4 10"}
+        assert run["hub"]["durable commits"] > 0
+    assert len(runs[1]["peak_rss_mib"]) == 3
 
 
 @pytest.mark.azure
@@ -86,7 +88,7 @@ def test_targets_are_judged_against_the_best_peer_of_each_workload() -> None:
     ours = {"W1": 800.0, "W2": 0.2, "W3 p50": 0.6, "W4 100": 0.1, "W4 800": 0.91}
     fast = {"W1": 100.0, "W2": 1.0, "W3 p50": 2.0, "W4 100": 0.3, "W4 800": 2.0}
     quick = {"W1": 50.0, "W2": 2.0, "W3 p50": 1.0, "W4 100": 0.2, "W4 800": 9.0}
-    verdicts = judge({"ours": ours, "fast": fast, "quick": quick}, "ours")
+    verdicts = judge({"ours": ours, "fast": fast, "quick": quick}, "ours", "spread")
     assert [verdict.passed for verdict in verdicts] == [True, False, True, True, False]
     assert [verdict.text.rpartition("(")[2] for verdict in verdicts[:4]] == [
         "fast)",
@@ -94,5 +96,13 @@ def test_targets_are_judged_against_the_best_peer_of_each_workload() -> None:
         "quick)",
         "fast)",
     ]
-    alone = judge({"ours": ours}, "ours")
+    alone = judge({"ours": ours}, "ours", "spread")
     assert [verdict.passed for verdict in alone] == [False]
+
+
+def test_throughput_is_judged_in_one_process_and_in_several_and_each_is_named() -> None:
+    ours = {"W1": 799.0, "W2": 0.1, "W3 p50": 0.6, "W4 100": 0.1, "W4 800": 0.8}
+    peer = {"W1": 100.0, "W2": 1.0, "W3 p50": 2.0, "W4 100": 0.3, "W4 800": 2.0}
+    verdicts = judge({"ours": ours, "spread": {**ours, "W1": 800.0}, "peer": peer}, "ours", "spread")
+    assert [verdict.passed for verdict in verdicts] == [False, True, True, True, True, True]
+    assert [verdict.text.partition(":")[0] for verdict in verdicts[:2]] == ["W1", "W1 of spread"]

@@ -237,7 +237,7 @@ async def test_a_wait_that_fails_leaves_nobody_waiting() -> None:
         Reader(connection, lock),
         ports.limits,
         10,
-        Handover("p", lambda: True),
+        Handover("p", lambda: True, 1),
     )
     connection.close()
     broken = replace(ports, store=store, changes=LocalChangeSignal(bell))
@@ -262,7 +262,7 @@ async def test_tasks_that_could_not_be_given_back_are_given_back_later() -> None
         groups=("",),
         delivery_count_max=10,
         lock_s=30.0,
-        handover=Handover("p", lambda: True),
+        handover=Handover("p", lambda: True, 1),
     )
     await queue.send([task("t")])
     taken = await queue.receive(1, WAIT_S)

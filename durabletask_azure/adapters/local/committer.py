@@ -182,10 +182,10 @@ def _begin(connection: sqlite3.Connection) -> None:
     """Begin to write, waiting while another process does.
 
     SQLite's own waiting grows to a tenth of a second a try, which starves one of two busy processes; a commit takes
-    about a millisecond, so it is tried that often.
+    some milliseconds, and whoever looks too late has missed the moment between two of them.
     """
     deadline = 0.0
-    pause_s = 0.0002
+    pause_s = 0.0001
     while True:
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -196,7 +196,7 @@ def _begin(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now > deadline:
                 raise
         time.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, 0.002)
+        pause_s = min(pause_s * 1.1, 0.001)
 
 
 class _FailedError(Exception):

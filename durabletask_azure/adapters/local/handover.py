@@ -24,10 +24,6 @@ from durabletask_azure.ports import ActivityDelivery
 
 __all__ = ["Consumer", "Finished", "HandedTask", "Handover", "ResultSink"]
 
-_SHARED_CLAIMS_MAX = 32
-"""Tasks handed to one waiting consumer at most where other processes may want some."""
-
-
 Finished = tuple[ActivityDelivery, ToPartition | None]
 """A task and the message of its result."""
 
@@ -117,10 +113,14 @@ class Consumer:
 class Handover:
     """The waiting consumers and the sessions of one open hub."""
 
-    def __init__(self, process: str, is_alone: Callable[[], bool]) -> None:
-        """``process`` is what this open hub takes tasks as; ``is_alone`` tells whether no other process has it open."""
+    def __init__(self, process: str, is_alone: Callable[[], bool], shared_claims_max: int) -> None:
+        """``process`` is what this open hub takes tasks as; ``is_alone`` tells whether no other process has it open.
+
+        Where others may want some, one waiting consumer is handed ``shared_claims_max`` tasks at most.
+        """
         self.process = process
         self._is_alone = is_alone
+        self._shared_claims_max = shared_claims_max
         self._lock = threading.Lock()
         self._consumers: list[Consumer] = []
         self._sessions: dict[int, ResultSink] = {}
@@ -136,7 +136,7 @@ class Handover:
         waiter: asyncio.Future[None],
     ) -> Consumer:
         """Let a receive wait that has found no free task; ``waiter`` is resolved when something is handed over."""
-        room = room if self._is_alone() else min(room, _SHARED_CLAIMS_MAX)
+        room = room if self._is_alone() else min(room, self._shared_claims_max)
         consumer = Consumer(groups, names, room, waiter)
         with self._lock:
             self._consumers.append(consumer)

@@ -24,7 +24,7 @@ from durabletask_azure.adapters.local.bell import Bell, Topic, wake
 
 __all__ = ["NoNeighbours", "SocketNeighbours", "open_neighbours"]
 
-_NAMES_BYTES_MAX = 4_096
+_NAMES_BYTES_MAX = 16_384
 _DATAGRAM_BYTES_MAX = 65_536
 _PATH_BYTES_MAX = 100
 _BIND_TRIES = 5

@@ -114,7 +114,13 @@ class LocalHub:
         self._parts = parts
         self._settings = settings
         self._closed = False
-        self._handover = Handover(parts.locks.process, lambda: not parts.neighbours.any)
+        self._handover = Handover(
+            parts.locks.process,
+            lambda: not parts.neighbours.any,
+            # Two receives of a worker wait: together they take what it can begin at once. Whatever is left others may
+            # take; and what is taken here is one transaction a step, without a word to another process.
+            max(1, settings.activity_concurrency_max // 2),
+        )
         store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max, self._handover)
         self._orchestrations = LocalOrchestrationQueue(
             parts.committer,
