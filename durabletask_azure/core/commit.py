@@ -49,11 +49,10 @@ class Group:
         """Return the transaction's writes, with the ETags the instances have by now."""
         writes = list(self.main)
         for turn in self.turns:
-            main = turn.main
-            if len(main) == 1 and isinstance(main[0], PutInstance):  # the usual turn
-                writes.append(PutInstance(main[0].row, turn.instance.etag))
+            if turn.row is not None and not turn.main:  # the usual turn
+                writes.append(PutInstance(turn.row, turn.instance.etag))
             else:
-                writes.extend(turn.writes())
+                writes += turn.writes()
         return writes
 
     @property
@@ -93,10 +92,9 @@ def plan_groups(
         if keep_outbox and turn.eventless:
             outbox = _outbox_rows(turn, n, first + len(groups), len(group.outbox))
             companions: list[RowWrite] = [PutOutbox(row) for row in outbox]
-            need_rows, need_bytes = _needs((*turn.main, *companions), bytes_max)
         else:
             outbox, companions = [], []
-            need_rows, need_bytes = _needs(turn.main, bytes_max)
+        need_rows, need_bytes = _needs((*turn.writes(), *companions), bytes_max)
         full = (
             rows + need_rows > rows_max
             or (bytes_max is not None and size + need_bytes > bytes_max)
@@ -127,8 +125,7 @@ def plan_groups(
 
 def _is_one_row(turn: Turn) -> bool:
     """Whether a turn is the usual one, of an instance row alone."""
-    main = turn.main
-    return len(main) == 1 and isinstance(main[0], PutInstance) and not turn.segments and not turn.cleanup
+    return turn.row is not None and not (turn.main or turn.segments or turn.cleanup)
 
 
 def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | None) -> list[list[RowWrite]]:
@@ -172,7 +169,7 @@ def _add_segments(group: Group, *, rows_max: int, bytes_max: int | None) -> None
     group.cleanup = transactions(cleanup, rows_max=rows_max, bytes_max=bytes_max)
     if not segments:
         return
-    everything = [*segments, *group.main, *(write for turn in group.turns for write in turn.main)]
+    everything = [*segments, *group.main, *(write for turn in group.turns for write in turn.writes())]
     if len(transactions(everything, rows_max=rows_max, bytes_max=bytes_max)) == 1:
         group.main = [*segments, *group.main]
     else:

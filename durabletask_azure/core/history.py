@@ -49,6 +49,7 @@ __all__ = [
     "TimerFiredEvent",
     "decode_events",
     "encode_event",
+    "encode_events",
     "payload_refs",
     "replay_refs",
 ]
@@ -320,6 +321,11 @@ _decoder = msgspec.json.Decoder(HistoryEvent)
 def encode_event(event: HistoryEvent) -> bytes:
     """Return the stored form of one event: a line of JSON, newline included."""
     return _encoder.encode(event) + b"\n"
+
+
+def encode_events(events: Sequence[HistoryEvent]) -> bytes:
+    """Return the stored form of events: a line each."""
+    return _encoder.encode_lines(events)
 
 
 def decode_events(lines: bytes) -> list[HistoryEvent]:

@@ -130,9 +130,37 @@ class Execution:
                 self._apply(event, loaded)
         except _FATAL as error:
             self._completion = self._failure(error)
-            journal.actions = []
+            journal.actions.clear()
         finally:
             self._loop.leave()
+        return self._decision(unfed)
+
+    def step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> Decision:
+        """Do :meth:`run` for the two events of the usual turn: a live execution is told of an inline result."""
+        journal, result = self._journal, completed.result
+        if (
+            self._ended
+            or self._suspended
+            or self._completion is not None
+            or journal.unmatched
+            or isinstance(result, BlobRef)
+        ):
+            return self.run((opened, completed), {})
+        journal.begin_turn()
+        journal.advance(opened.timestamp)
+        self._loop.enter()
+        try:
+            journal.completed(completed.task_scheduled_id, result, is_child=False)
+            self._come_to_rest()
+        except _FATAL as error:
+            self._completion = self._failure(error)
+            journal.actions.clear()
+        finally:
+            self._loop.leave()
+        return self._decision(0)
+
+    def _decision(self, unfed: int) -> Decision:
+        journal = self._journal
         return Decision(
             actions=tuple(journal.actions),
             completion=self._completion,
@@ -225,6 +253,11 @@ class Execution:
                 self._begin(event, loaded)
             case _:
                 assert_never(event)
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        """Let the orchestrator run until it waits for the next event, and take note if it ended."""
+        journal = self._journal
         try:
             self._loop.run_until_idle()
         except RuntimeError as error:

@@ -134,12 +134,6 @@ class ExecutionState:
             case _ as never:
                 assert_never(never)
 
-    def apply_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
-        """Apply the two events that the usual turn begins with."""
-        self.events += 2
-        self.now = opened.timestamp
-        self.tasks.pop(completed.task_scheduled_id, None)
-
     def due_at(self) -> datetime | None:
         """Return when the first open timer is due."""
         return min(self.timers.values()) if self.timers and self.completed is None else None

@@ -131,5 +131,5 @@ def test_a_result_for_another_execution_or_a_task_that_is_not_open_is_dropped() 
     for message in (bench.task_done(1, 0, execution="other"), bench.task_done(2, 0)):
         turn = bench.turn(message)
         assert turn.notes
-        assert not turn.main
+        assert not turn.writes()
     assert not bench.turn(bench.task_done(1, 0, execution=None)).notes
