@@ -82,9 +82,6 @@ def plan_groups(
     ``instances_max`` bounds the turns of a group. With ``keep_outbox`` messages without an event of their own are put
     into outbox rows.
     """
-    may_be_one = bytes_max is None and not keep_outbox and 0 < len(turns) <= min(rows_max, instances_max)
-    if may_be_one and all(map(_is_one_row, turns)):
-        return [Group(n, list(turns))]
     groups: list[Group] = []
     group = Group(n)
     rows = size = 0
@@ -121,11 +118,6 @@ def plan_groups(
     for each in groups:
         _add_segments(each, rows_max=rows_max, bytes_max=bytes_max)
     return groups
-
-
-def _is_one_row(turn: Turn) -> bool:
-    """Whether a turn is the usual one, of an instance row alone."""
-    return turn.row is not None and not (turn.main or turn.segments or turn.cleanup)
 
 
 def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | None) -> list[list[RowWrite]]:

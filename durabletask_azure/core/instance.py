@@ -14,7 +14,10 @@ import msgspec
 from durabletask_azure.core.history import (
     ExecutionStartedEvent,
     HistoryEvent,
+    OrchestratorStartedEvent,
     RuntimeStatus,
+    TaskCompletedEvent,
+    TaskScheduledEvent,
     decode_events,
     encode_events,
     replay_refs,
@@ -47,6 +50,7 @@ class Instance:
         "execution",
         "instance_id",
         "origins",
+        "pins",
         "row",
         "segments",
         "state",
@@ -62,6 +66,8 @@ class Instance:
         """The row as last planned; for its ``tail`` see ``tail``."""
         self.etag: str | None = None
         """The row's ETag, kept by the engine; ``None`` while there is no row."""
+        self.pins = 0
+        """How many batches under way it is part of, kept by the engine's cache."""
         self.state = ExecutionState()
         self.tail: list[bytes] = []
         """The newest part of the history in stored form, in pieces of whole lines."""
@@ -147,6 +153,18 @@ class Instance:
         )
         self.origins = (started, origin)
         return origin
+
+    def append_step(
+        self,
+        opened: OrchestratorStartedEvent,
+        completed: TaskCompletedEvent,
+        scheduled: Sequence[TaskScheduledEvent],
+    ) -> None:
+        """Add the events of the usual turn; as :meth:`append`."""
+        lines = encode_events((opened, completed, *scheduled))
+        self.tail.append(lines)
+        self.tail_bytes += len(lines)
+        self.state.apply_step(opened, completed, scheduled)
 
     def append(self, events: Sequence[HistoryEvent]) -> None:
         """Add events to the history: to the fold and to the tail that the next row carries.

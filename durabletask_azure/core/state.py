@@ -8,7 +8,7 @@ must drop the object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -133,6 +133,19 @@ class ExecutionState:
                 self.status = RuntimeStatus.CONTINUED_AS_NEW
             case _ as never:
                 assert_never(never)
+
+    def apply_step(
+        self,
+        opened: OrchestratorStartedEvent,
+        completed: TaskCompletedEvent,
+        scheduled: Sequence[TaskScheduledEvent],
+    ) -> None:
+        """Apply the events of the usual turn."""
+        self.events += 2 + len(scheduled)
+        self.now = opened.timestamp
+        del self.tasks[completed.task_scheduled_id]
+        for event in scheduled:
+            self.tasks[event.event_id] = event
 
     def due_at(self) -> datetime | None:
         """Return when the first open timer is due."""

@@ -28,27 +28,26 @@ from durabletask_azure.core.history import (
     TaskScheduledEvent,
     TimerCreatedEvent,
     TimerFiredEvent,
-    payload_refs,
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
 from durabletask_azure.core.next_row import next_row
 from durabletask_azure.core.outbox import messages_for, task_message, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
-from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, PayloadWriter, payload_prefix
+from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, PayloadWriter
 from durabletask_azure.core.record import continued_events, decided_events, failed_event, scheduled_tasks
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import Execution, RuntimeOptions
 from durabletask_azure.core.rewind import split_unrun
 from durabletask_azure.core.rows import (
     DeleteInstance,
-    DeleteSegments,
-    PastExecution,
+    InstanceRow,
     PutInstance,
     PutSegment,
     RowWrite,
 )
 from durabletask_azure.core.state import ExecutionState
+from durabletask_azure.core.trimming import trim_past
 from durabletask_azure.errors import OrchestrationLimitError, PayloadTooLargeError
 from durabletask_azure.settings import Settings
 
@@ -56,8 +55,6 @@ __all__ = ["Turn", "TurnContext", "overdue_timers", "run_step", "run_turn"]
 
 
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
-_TRIMMED_ROWS_MAX = 8
-"""Segment rows of past executions deleted by one turn, beside its own rows."""
 
 
 class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +108,22 @@ class Turn(msgspec.Struct, eq=False, gc=False):
         """Whether there is nothing to commit or send."""
         return self.row is None and not (
             self.main or self.segments or self.outbound or self.eventless or self.cleanup
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is an instance row and the messages of its events, with nothing to do before or after."""
+        row = self.row
+        return row is not None and not (
+            row.ready
+            or row.reason is not None
+            or self.main
+            or self.segments
+            or self.cleanup
+            or self.eventless
+            or self.uploads
+            or self.cancels
+            or self.dropped_payloads
         )
 
     def writes(self) -> list[RowWrite]:
@@ -236,7 +249,7 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         _finish(admission, turn, ctx)
         return turn
     turn.events = 2 + len(scheduled)
-    instance.append((opened, completed, *scheduled))
+    instance.append_step(opened, completed, scheduled)
     if scheduled:
         origin = instance.origin(ctx.partition, ctx.partitions)
         turn.outbound = tuple([task_message(event, origin) for event in scheduled])
@@ -396,49 +409,9 @@ def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
     instance = turn.instance
     if admission.changed and instance.row is not None:
         if len(instance.row.past) > ctx.settings.executions_kept:
-            _trim_past(turn, ctx)
+            trim_past(turn, ctx)
         if instance.tail_bytes > ctx.settings.history_inline_bytes_max:
             turn.segments += tuple(instance.flush_tail(ctx.settings.segment_bytes_max))
         turn.row = instance.row = next_row(admission)
         if turn.row.status.is_terminal:
             instance.cold = None
-
-
-def _trim_past(turn: Turn, ctx: TurnContext) -> None:
-    """Let go of the oldest past executions, but of none that has something unsent.
-
-    Their segments go with the row that stops naming them, since a later deletion that never comes leaves rows nobody
-    knows of; of a long one some go now and the rest with later turns.
-    """
-    instance = turn.instance
-    row, started = instance.row, instance.state.started
-    assert row is not None
-    surplus = len(row.past) - ctx.settings.executions_kept
-    # Tags, and events nobody waited for, go on from execution to execution under the name they were first stored by.
-    live = [ref.name for ref in payload_refs([started] if started is not None else [])]
-    kept: list[PastExecution] = []
-    gone: list[PastExecution] = []
-    room = _TRIMMED_ROWS_MAX
-    written = {write.execution_id for write in turn.segments}
-    for past in row.past:
-        if surplus == 0 or past.commit > ctx.sent or past.execution_id in written:
-            kept.append(past)
-            continue
-        surplus -= 1
-        count = min(past.segments, room)
-        if count:
-            room -= count
-            first = past.segments - count
-            turn.main += (DeleteSegments(instance.instance_id, past.execution_id, first, count),)
-        if count < past.segments:
-            kept.append(msgspec.structs.replace(past, segments=past.segments - count, readable=False))
-        else:
-            gone.append(past)
-    # A history that was copied reads the values of those it was copied from.
-    sources = started.sources if started is not None else ()
-    read = {past.execution_id for past in kept}.union(sources, *(past.sources for past in kept))
-    for execution_id in dict.fromkeys(name for past in gone for name in (past.execution_id, *past.sources)):
-        prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{execution_id}/"
-        if execution_id not in read and not any(name.startswith(prefix) for name in live):
-            turn.dropped_payloads += (prefix,)
-    instance.row = msgspec.structs.replace(row, past=tuple(kept))

@@ -1,4 +1,4 @@
-"""Brings instances and their spilled values from storage, as far as a turn needs them."""
+"""Brings instances and their spilled values from storage, as far as a turn needs them; stores those of turns."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from durabletask_azure.core.messages import (
 )
 from durabletask_azure.core.payloads import BlobRef, check_own
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.errors import HistoryMissingError, PayloadMissingError
@@ -144,6 +145,15 @@ class Loader:
             _log.error("instance %r: %s", instance.instance_id, error)
             return loaded, FailureDetails(message=str(error), error_type="PayloadMissingError")
         return loaded, None
+
+    async def store(self, turns: Iterable[Turn]) -> None:
+        """Store the values that turns refer to."""
+        for name, data in {name: data for turn in turns for name, data in turn.uploads.items()}.items():
+            self._counters.payloads_put += 1
+            await self._patiently(
+                f"storing payload {name}", lambda name=name, data=data: self._ports.payloads.put(name, data)
+            )
+            self.unstored.pop(name, None)
 
     async def _get(self, ref: BlobRef) -> bytes:
         return await self._ports.payloads.get(ref.name, ref.size)
