@@ -171,17 +171,14 @@ class Journal:
 
     def _record(self, make: Callable[[int], Action]) -> int:
         """Take the action ``make(number)``; return its number."""
-        number = self._next_number()
+        number = self.sequence + 1
         self._take(make(number))
         return number
 
-    def _next_number(self) -> int:
+    def _take(self, action: Action) -> None:
         if self.inert:
             self.check_alive()
-        self.sequence += 1
-        return self.sequence
-
-    def _take(self, action: Action) -> None:
+        self.sequence = action.id
         if self.replaying:
             self.unmatched[action.id] = action
         elif len(self.actions) >= self.options.actions_max:
@@ -212,7 +209,9 @@ class Journal:
     ) -> CompletableTask[Any]:
         """Take the action ``make(id)`` and return the task of its completion; a policy repeats it on failure."""
         retry = None if policy is None else _Retry(policy, make, self.now)
-        return self._expect(self._record(make), name, return_type, is_child, retry)
+        task = self._calls[self._record(make)] = _CallTask(return_type)
+        task.name, task.is_child, task.retry = name, is_child, retry
+        return task
 
     def call_activity(
         self,
@@ -227,17 +226,10 @@ class Journal:
         if policy is not None:
             make = _activity_action(name=name, text=text, tags=tags)
             return self.call(name, make, is_child=False, return_type=return_type, policy=policy)
-        number = self._next_number()
+        number = self.sequence + 1
         self._take(ScheduleTask(id=number, name=name, input=text, tags=tags))
-        return self._expect(number, name, return_type, False, None)
-
-    def _expect(
-        self, number: int, name: str, return_type: Any, is_child: bool, retry: _Retry | None
-    ) -> CompletableTask[Any]:
         task = self._calls[number] = _CallTask(return_type)
-        task.name = name
-        task.is_child = is_child
-        task.retry = retry
+        task.name, task.is_child, task.retry = name, False, None
         return task
 
     def child_id(self, task_id: int) -> str:

@@ -29,11 +29,10 @@ LoopTask = asyncio.Task[Any]
 _CLOSE_ATTEMPTS_MAX = 100
 
 
-def _no_swap(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
-    """Python 3.11 keeps the current task per loop and needs no swap."""
-
-
-_swap_current_task: Callable[..., Any] = getattr(asyncio.tasks, "_swap_current_task", _no_swap)
+_swap_current_task: Callable[..., Any] | None = getattr(asyncio.tasks, "_swap_current_task", None)
+"""Python 3.11 has none: it keeps the current task per loop and needs no swap."""
+_get_asyncgen_hooks = sys.get_asyncgen_hooks
+_set_asyncgen_hooks = sys.set_asyncgen_hooks
 _get_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 _set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
@@ -88,20 +87,20 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def enter(self) -> None:
         """Make this the running loop of the thread until ``leave``."""
         outer = self._outer = _get_running_loop()
-        if outer is not None:
+        if _swap_current_task is not None and outer is not None:
             self._outer_task = _swap_current_task(outer, None)
-        self._outer_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, self._finish_generator)
+        self._outer_hooks = _get_asyncgen_hooks()
+        _set_asyncgen_hooks(None, self._finish_generator)
         _set_running_loop(self)
         self._running = True
 
     def leave(self) -> None:
         """Give the thread back to the loop that was running before ``enter``."""
         self._running = False
-        sys.set_asyncgen_hooks(*self._outer_hooks)
+        _set_asyncgen_hooks(*self._outer_hooks)
         outer = self._outer
         _set_running_loop(outer)
-        if outer is not None:
+        if _swap_current_task is not None and outer is not None:
             _swap_current_task(outer, self._outer_task)
             self._outer_task = None
         self._outer = self._outer_hooks = None
@@ -120,7 +119,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         steps_left = self._steps_max
         while ready:
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             if steps_left == 0:
                 ready.clear()

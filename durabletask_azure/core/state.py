@@ -92,6 +92,16 @@ class ExecutionState:
             self.tasks[event.event_id] = event
             return
         match event:
+            case ExecutionStartedEvent():
+                self.started = event
+                self.status = RuntimeStatus.RUNNING
+                if event.seen:
+                    self.seen.update((seen.id, seen) for seen in event.seen)
+                for carried in event.carried:
+                    self._see(carried.source_id, carried)
+            case ExecutionCompletedEvent():
+                self.completed = event
+                self.status = event.status
             case TaskFailedEvent():
                 self.tasks.pop(event.task_scheduled_id, None)
             case SubOrchestrationInstanceCompletedEvent() | SubOrchestrationInstanceFailedEvent():
@@ -107,12 +117,6 @@ class ExecutionState:
             case SubOrchestrationInstanceCreatedEvent():
                 self.tasks[event.event_id] = event
                 self.children.append(event.instance_id)
-            case ExecutionStartedEvent():
-                self.started = event
-                self.status = RuntimeStatus.RUNNING
-                self.seen.update((seen.id, seen) for seen in event.seen)
-                for carried in event.carried:
-                    self._see(carried.source_id, carried)
             case ExecutionSuspendedEvent():
                 self._see(event.source_id, event)
                 self.status = RuntimeStatus.SUSPENDED
@@ -125,9 +129,6 @@ class ExecutionState:
                 self._see(event.source_id, event)
                 if event.parent is not None and self.started is not None:
                     self.started = msgspec.structs.replace(self.started, parent=event.parent)
-            case ExecutionCompletedEvent():
-                self.completed = event
-                self.status = event.status
             case ContinuedEvent():
                 self.continued = event
                 self.status = RuntimeStatus.CONTINUED_AS_NEW

@@ -32,7 +32,7 @@ from durabletask_azure.core.history import (
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
 from durabletask_azure.core.next_row import next_row
-from durabletask_azure.core.outbox import messages_for, task_message, unsent_messages
+from durabletask_azure.core.outbox import messages_for, task_messages, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, PayloadWriter
 from durabletask_azure.core.record import continued_events, decided_events, failed_event, scheduled_tasks
@@ -102,28 +102,14 @@ class Turn(msgspec.Struct, eq=False, gc=False):
     """What an operator may want to read, for the log."""
     events: int = 0
     """History events this turn added."""
+    is_plain: bool = False
+    """Whether it is an instance row and the messages of its events, with nothing to do before or after."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit or send."""
         return self.row is None and not (
             self.main or self.segments or self.outbound or self.eventless or self.cleanup
-        )
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is an instance row and the messages of its events, with nothing to do before or after."""
-        row = self.row
-        return row is not None and not (
-            row.ready
-            or row.reason is not None
-            or self.main
-            or self.segments
-            or self.cleanup
-            or self.eventless
-            or self.uploads
-            or self.cancels
-            or self.dropped_payloads
         )
 
     def writes(self) -> list[RowWrite]:
@@ -213,7 +199,7 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
     goes that way. Returns ``None``, with nothing done, if the turn is not the usual one.
     """
     message, row, execution, state = item.message, instance.row, instance.execution, instance.state
-    body = message.body
+    body, settings = message.body, ctx.settings
     if (
         type(body) is not TaskCompletedEvent
         or execution is None
@@ -225,21 +211,22 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         or row.ready
         or row.past
         or row.reason is not None
-        or _over_limit(state, ctx.settings) is not None
+        or state.events > settings.history_events_max
+        or len(state.tasks) + len(state.timers) > settings.open_tasks_max
     ):
         return None
     turn = Turn(instance, (item,))
-    n = ctx.n
-    now = max(state.now or ctx.server_now, ctx.server_now, item.enqueued_at)
+    n, at = ctx.n, item.enqueued_at
+    now = max(state.now or at, ctx.server_now, at)
     opened = OrchestratorStartedEvent(timestamp=now, commit=n)
     completed = TaskCompletedEvent(
-        timestamp=item.enqueued_at,
+        timestamp=at,
         task_scheduled_id=body.task_scheduled_id,
         result=body.result,
         commit=n,
     )
     decision = execution.step(opened, completed)
-    scheduled = scheduled_tasks(decision, ctx.settings.payload_inline_bytes_max, now=now, n=n)
+    scheduled = scheduled_tasks(decision, settings.payload_inline_bytes_max, now=now, n=n)
     if scheduled is None:
         turn.events = 2
         instance.append((opened, completed))
@@ -251,10 +238,10 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
     turn.events = 2 + len(scheduled)
     instance.append_step(opened, completed, scheduled)
     if scheduled:
-        origin = instance.origin(ctx.partition, ctx.partitions)
-        turn.outbound = tuple([task_message(event, origin) for event in scheduled])
-    if instance.tail_bytes > ctx.settings.history_inline_bytes_max:
-        turn.segments = tuple(instance.flush_tail(ctx.settings.segment_bytes_max))
+        turn.outbound = task_messages(scheduled, instance.origin(ctx.partition, ctx.partitions))
+    if instance.tail_bytes > settings.history_inline_bytes_max:
+        turn.segments = tuple(instance.flush_tail(settings.segment_bytes_max))
+    turn.is_plain = not turn.segments
     turn.row = instance.row = msgspec.structs.replace(
         row,
         updated_at=max(now, row.created_at),
@@ -323,7 +310,8 @@ def _record(
         cancelled = set(decision.cancelled_timers)
         events = [e for e in events if not (isinstance(e, TimerCreatedEvent) and e.event_id in cancelled)]
         _cancel_timers(turn, decision, origin.execution_id, now, ctx)
-    turn.outbound += tuple(unsent_messages(events, ctx.n - 1, instance.state, origin))
+    if events:
+        turn.outbound += tuple(unsent_messages(events, ctx.n - 1, instance.state, origin))
     match decision.completion:
         case ContinuedAsNew():
             unfed = new[len(new) - decision.unfed :] if decision.unfed else ()
@@ -415,3 +403,14 @@ def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
         turn.row = instance.row = next_row(admission)
         if turn.row.status.is_terminal:
             instance.cold = None
+        turn.is_plain = not (
+            turn.row.ready
+            or turn.row.reason is not None
+            or turn.main
+            or turn.segments
+            or turn.cleanup
+            or turn.eventless
+            or turn.uploads
+            or turn.cancels
+            or turn.dropped_payloads
+        )

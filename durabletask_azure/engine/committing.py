@@ -169,12 +169,11 @@ class Committer:
         self._groups = 0
         if work.is_plain and self._takes_at_once(len(work.turns)):
             groups = deque((Group(work.n, work.turns),))
-            self._groups = 1
         else:
             groups = deque(await self._prepared(work))
         while groups:
             group = groups.popleft()
-            own = work.items() if group.turns is work.turns else work.items_of(group.turns)
+            own = work.items_of(group.turns)
             closing = closing_of(own)
             try:
                 receipt = await self._transact(group, own, closing, is_last=not groups)

@@ -176,9 +176,15 @@ def _loaded(instance_id: str, stored: StoredInstance) -> Instance | None:
 def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[BlobRef]:
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
     row = instance.row
-    if instance.execution is not None and len(inbound) == 1:
+    if len(inbound) == 1 and row is not None and not row.kept:  # the two that are usual
         body = inbound[0].message.body
-        if isinstance(body, TaskCompletedEvent) and not isinstance(body.result, BlobRef):
+        if type(body) is StartInstance and instance.state.started is None and not row.status.is_terminal:
+            return [value for value in (row.input, row.tags) if isinstance(value, BlobRef)]
+        if (
+            type(body) is TaskCompletedEvent
+            and instance.execution is not None
+            and not isinstance(body.result, BlobRef)
+        ):
             return ()
     if row is not None and row.status.is_terminal and instance.state.started is None:
         return ()  # without its history: it takes none of these

@@ -67,19 +67,21 @@ class Runner:
         work: Work,
     ) -> None:
         """Run the turns of a batch, as far as nothing fails meanwhile that was run before."""
-        owner, monotonic, counters = self._owner, self._owner.ports.clock.monotonic, self._owner.counters
+        owner, monotonic = self._owner, self._owner.ports.clock.monotonic
+        turns, handled = work.turns, work.handled
         context: TurnContext | None = None
         is_plain = True
-        begun = monotonic()
+        events = 0
+        is_free, begun = self._is_free(), monotonic()
+        if owner.committer.epoch != work.epoch:
+            return
         for name, own in by_instance.items():
-            if owner.committer.epoch != work.epoch:
-                break
             instance = instances[name]
             assert instance is not None
             turn: Turn | None = None
             first = own[0].inbound
             try:
-                if first is not None and len(own) == 1 and self._is_unhindered():
+                if is_free and first is not None and len(own) == 1:
                     now = server_now or first.enqueued_at
                     if context is None or context.server_now is not now:
                         context = self._context(work, now)
@@ -90,25 +92,37 @@ class Runner:
                         self._warn_of(instance, ended - begun)
                     begun = ended
                 else:
-                    turn = await self._run_unusual(instance, own, server_now, work)
-                    begun = monotonic()
+                    turn = await self._run_unusual(instance, own, server_now, work, context)
+                    is_free, begun = self._is_free(), monotonic()
                     if turn is None:
                         break
             except KeyboardInterrupt as error:
                 if threading.current_thread() is threading.main_thread():
                     raise
                 await self._interrupted(instance, own, work, error)
-                begun = monotonic()
+                if owner.committer.epoch != work.epoch:
+                    break
+                is_free, begun = self._is_free(), monotonic()
                 continue
-            counters.turns += 1
-            counters.events += turn.events
+            events += turn.events
             is_plain = is_plain and turn.is_plain
-            work.turns.append(turn)
-            work.handled.append(own)
-        work.is_plain = is_plain and bool(work.turns)
+            turns.append(turn)
+            handled.append(own)
+        owner.counters.turns += len(turns)
+        owner.counters.events += events
+        work.is_plain = is_plain and bool(turns)
+
+    def _is_free(self) -> bool:
+        """Whether usual turns may be run at once: nobody waits for quiet, and no instance is to be failed instead."""
+        return self._owner.quiet.holder is None and not self._owner.recovery.has_condemned
 
     async def _run_unusual(
-        self, instance: Instance, own: Sequence[Item], server_now: datetime | None, work: Work
+        self,
+        instance: Instance,
+        own: Sequence[Item],
+        server_now: datetime | None,
+        work: Work,
+        context: TurnContext | None,
     ) -> Turn | None:
         """Run any turn once what it needs is here; return ``None`` if something failed meanwhile."""
         owner = self._owner
@@ -125,8 +139,10 @@ class Runner:
             await owner.quiet.wait(owner)
         if owner.committer.epoch != work.epoch:
             return None
+        if context is None or refs or context.server_now is not now:
+            context = self._context(work, now)
         failure = broken or owner.recovery.poisoned(own)
-        turn = self._run(instance, inbound, loaded, self._context(work, now), failure)
+        turn = self._run(instance, inbound, loaded, context, failure)
         if turn.uploads:
             owner.loader.unstored.update(turn.uploads)
         return turn
@@ -195,10 +211,6 @@ class Runner:
         for name in names:
             self._owner.warm.drop(self._owner.partition, name)
         return self._owner.warm.find(self._owner.partition, by_instance)[0]
-
-    def _is_unhindered(self) -> bool:
-        """Whether a turn may be run at once: nobody waits for quiet, and no instance is to be failed instead."""
-        return self._owner.quiet.holder is None and not self._owner.recovery.has_condemned
 
     def _run(
         self,

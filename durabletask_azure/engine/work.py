@@ -31,6 +31,8 @@ class Work:
 
     def items_of(self, turns: Sequence[Turn]) -> list[Item]:
         """The items that these of its turns handled."""
+        if turns is self.turns:
+            return self.items()
         handled = dict(zip(map(id, self.turns), self.handled, strict=True))
         return [item for turn in turns for item in handled[id(turn)]]
 
