@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 
 from durabletask_azure.core.history import (
+    ExecutionCompletedEvent,
     ExecutionStartedEvent,
     HistoryEvent,
     OrchestratorStartedEvent,
@@ -159,12 +160,16 @@ class Instance:
         opened: OrchestratorStartedEvent,
         completed: TaskCompletedEvent,
         scheduled: Sequence[TaskScheduledEvent],
+        ended: ExecutionCompletedEvent | None,
     ) -> None:
         """Add the events of the usual turn; as :meth:`append`."""
-        lines = encode_events((opened, completed, *scheduled))
+        ends = () if ended is None else (ended,)
+        lines = encode_events((opened, completed, *scheduled, *ends))
         self.tail.append(lines)
         self.tail_bytes += len(lines)
         self.state.apply_step(opened, completed, scheduled)
+        if ended is not None:
+            self.state.apply(ended)
 
     def append(self, events: Sequence[HistoryEvent]) -> None:
         """Add events to the history: to the fold and to the tail that the next row carries.

@@ -35,6 +35,7 @@ from durabletask_azure.errors import OrchestrationLimitError, OrchestrationState
 
 __all__ = ["Journal", "RuntimeOptions", "Start", "child_action"]
 
+_BEFORE = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -106,7 +107,7 @@ class Journal:
     def __init__(self, options: RuntimeOptions) -> None:
         self.options = options
         self.start = _UNSTARTED
-        self.now = datetime.min.replace(tzinfo=UTC)
+        self.now = _BEFORE
         self.replaying = True
         self.inert = False
         self.sequence = 0

@@ -141,7 +141,7 @@ class ExecutionState:
         completed: TaskCompletedEvent,
         scheduled: Sequence[TaskScheduledEvent],
     ) -> None:
-        """Apply the events of the usual turn."""
+        """Apply the events that the usual turn begins with, or is all of."""
         self.events += 2 + len(scheduled)
         self.now = opened.timestamp
         del self.tasks[completed.task_scheduled_id]

@@ -25,9 +25,11 @@ T_co = TypeVar("T_co", covariant=True)
 class Task(ABC, Generic[T_co]):
     """Something an orchestrator can wait for."""
 
-    __slots__ = ("_exception", "_hook", "_is_complete", "_observers", "_result", "_waiter")
+    __slots__ = ("_exception", "_hook", "_is_complete", "_observers", "_result", "_waiter", "expected_type")
 
-    def __init__(self) -> None:
+    def __init__(self, expected_type: Any = None) -> None:
+        self.expected_type = expected_type
+        """What the result is rebuilt as, if it comes as text."""
         self._is_complete = False
         self._result: T_co | None = None
         self._exception: Exception | None = None
@@ -176,13 +178,9 @@ class Task(ABC, Generic[T_co]):
 
 
 class CompletableTask(Task[T]):
-    """A task that the history completes; ``expected_type`` is what its result is rebuilt as."""
+    """A task that the history completes."""
 
-    __slots__ = ("expected_type",)
-
-    def __init__(self, expected_type: Any = None) -> None:
-        super().__init__()
-        self.expected_type = expected_type
+    __slots__ = ()
 
     def complete(self, result: T) -> None:
         """Complete the task.

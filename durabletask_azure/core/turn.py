@@ -31,11 +31,17 @@ from durabletask_azure.core.history import (
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
-from durabletask_azure.core.next_row import next_row
+from durabletask_azure.core.next_row import ended_row, next_row
 from durabletask_azure.core.outbox import messages_for, task_messages, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, PayloadWriter
-from durabletask_azure.core.record import continued_events, decided_events, failed_event, scheduled_tasks
+from durabletask_azure.core.record import (
+    continued_events,
+    decided_events,
+    failed_event,
+    scheduled_tasks,
+    small_end,
+)
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import Execution, RuntimeOptions
 from durabletask_azure.core.rewind import split_unrun
@@ -198,11 +204,13 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
     Does in one go what the general way does in many calls, and comes to the same; what is unusual about the decision
     goes that way. Returns ``None``, with nothing done, if the turn is not the usual one.
     """
-    message, row, execution, state = item.message, instance.row, instance.execution, instance.state
-    body, settings = message.body, ctx.settings
+    message, settings = item.message, ctx.settings
+    body = message.body
+    if type(body) is not TaskCompletedEvent:
+        return None
+    row, execution, state = instance.row, instance.execution, instance.state
     if (
-        type(body) is not TaskCompletedEvent
-        or execution is None
+        execution is None
         or row is None
         or (message.execution_id is not None and message.execution_id != row.execution_id)
         or type(state.tasks.get(body.task_scheduled_id)) is not TaskScheduledEvent
@@ -217,7 +225,9 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         return None
     turn = Turn(instance, (item,))
     n, at = ctx.n, item.enqueued_at
-    now = max(state.now or at, ctx.server_now, at)
+    now = at if state.now is None or state.now < at else state.now
+    if now < ctx.server_now:
+        now = ctx.server_now
     opened = OrchestratorStartedEvent(timestamp=now, commit=n)
     completed = TaskCompletedEvent(
         timestamp=at,
@@ -226,8 +236,8 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         commit=n,
     )
     decision = execution.step(opened, completed)
-    scheduled = scheduled_tasks(decision, settings.payload_inline_bytes_max, now=now, n=n)
-    if scheduled is None:
+    events = _usual_events(decision, row, settings.payload_inline_bytes_max, now, n)
+    if events is None:
         turn.events = 2
         instance.append((opened, completed))
         admission = Admission(instance, ctx, turn, {})
@@ -235,22 +245,45 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         _record(admission, turn, decision, admission.new, ctx)
         _finish(admission, turn, ctx)
         return turn
-    turn.events = 2 + len(scheduled)
-    instance.append_step(opened, completed, scheduled)
+    scheduled, ended = events
+    turn.events = 2 + len(scheduled) + (ended is not None)
+    instance.append_step(opened, completed, scheduled, ended)
     if scheduled:
         turn.outbound = task_messages(scheduled, instance.origin(ctx.partition, ctx.partitions))
     if instance.tail_bytes > settings.history_inline_bytes_max:
         turn.segments = tuple(instance.flush_tail(settings.segment_bytes_max))
     turn.is_plain = not turn.segments
+    if ended is not None:
+        instance.drop_execution()
+        turn.row = instance.row = ended_row(instance, row, ended, now=now, n=n)
+        return turn
     turn.row = instance.row = msgspec.structs.replace(
         row,
-        updated_at=max(now, row.created_at),
+        updated_at=now if now > row.created_at else row.created_at,
         commit=n,
         tail=instance.joined_tail(),
         segments=instance.segments,
         events=state.events,
     )
     return turn
+
+
+def _usual_events(
+    decision: Decision, row: InstanceRow, inline_chars_max: int, now: datetime, n: int
+) -> tuple[Sequence[TaskScheduledEvent], ExecutionCompletedEvent | None] | None:
+    """Return the events of a decision to call activities, to end with a result for nobody but clients, or both.
+
+    ``None`` if it is about anything else, or a value is not small.
+    """
+    if decision.custom_status_set or decision.cancelled_timers:
+        return None
+    ended: ExecutionCompletedEvent | None = None
+    if decision.completion is not None:
+        ended = small_end(decision.completion, inline_chars_max, now=now, n=n)
+        if ended is None or row.parent is not None:
+            return None
+    scheduled = scheduled_tasks(decision, inline_chars_max, now=now, n=n)
+    return None if scheduled is None else (scheduled, ended)
 
 
 def _poison(instance: Instance, failure: FailureDetails, ctx: TurnContext) -> Inbound:
