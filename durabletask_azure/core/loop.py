@@ -29,8 +29,11 @@ LoopTask = asyncio.Task[Any]
 _CLOSE_ATTEMPTS_MAX = 100
 
 
-_swap_current_task: Callable[..., Any] | None = getattr(asyncio.tasks, "_swap_current_task", None)
-"""Python 3.11 has none: it keeps the current task per loop and needs no swap."""
+def _no_swap(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+    """Python 3.11 keeps the current task per loop and needs no swap."""
+
+
+_swap_current_task: Callable[..., Any] = getattr(asyncio.tasks, "_swap_current_task", _no_swap)
 _get_asyncgen_hooks = sys.get_asyncgen_hooks
 _set_asyncgen_hooks = sys.set_asyncgen_hooks
 _get_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
@@ -87,7 +90,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def enter(self) -> None:
         """Make this the running loop of the thread until ``leave``."""
         outer = self._outer = _get_running_loop()
-        if _swap_current_task is not None and outer is not None:
+        if outer is not None:
             self._outer_task = _swap_current_task(outer, None)
         self._outer_hooks = _get_asyncgen_hooks()
         _set_asyncgen_hooks(None, self._finish_generator)
@@ -100,7 +103,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         _set_asyncgen_hooks(*self._outer_hooks)
         outer = self._outer
         _set_running_loop(outer)
-        if _swap_current_task is not None and outer is not None:
+        if outer is not None:
             _swap_current_task(outer, self._outer_task)
             self._outer_task = None
         self._outer = self._outer_hooks = None

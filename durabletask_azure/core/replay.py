@@ -114,6 +114,12 @@ class Execution:
 
         Only ``KeyboardInterrupt`` (the process is asked to end) passes through.
         """
+        if len(new) == 2:
+            opened, completed = new
+            if type(completed) is TaskCompletedEvent and type(opened) is OrchestratorStartedEvent:
+                decision = self._step(opened, completed)
+                if decision is not None:
+                    return decision
         journal = self._journal
         journal.begin_turn()
         if self._ended:
@@ -135,17 +141,20 @@ class Execution:
             self._loop.leave()
         return self._decision(unfed)
 
-    def step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> Decision:
-        """Do :meth:`run` for the two events of the usual turn: a live execution is told of an inline result."""
+    def _step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> Decision | None:
+        """Do :meth:`run` for the usual turn: the orchestrator runs and is told of an inline result.
+
+        Returns ``None``, with nothing done, if the turn is not the usual one.
+        """
         journal, result = self._journal, completed.result
         if (
             self._ended
             or self._suspended
             or self._completion is not None
             or journal.unmatched
-            or isinstance(result, BlobRef)
+            or type(result) is BlobRef
         ):
-            return self.run((opened, completed), {})
+            return None
         journal.begin_turn()
         journal.advance(opened.timestamp)
         self._loop.enter()
@@ -184,18 +193,18 @@ class Execution:
     # ------------------------------------------------------------ one event
 
     def _apply(self, event: HistoryEvent, loaded: Mapping[str, str]) -> None:
-        if isinstance(event, OrchestratorStartedEvent):
+        if type(event) is OrchestratorStartedEvent:
             self._journal.advance(event.timestamp)
             return
         match event:
             case (
                 TaskCompletedEvent()
+                | ExecutionStartedEvent()
                 | TaskFailedEvent()
                 | TimerFiredEvent()
                 | EventRaisedEvent()
                 | SubOrchestrationInstanceCompletedEvent()
                 | SubOrchestrationInstanceFailedEvent()
-                | ExecutionStartedEvent()
             ):
                 if self._suspended:
                     self._held.append((event, loaded))
@@ -239,6 +248,8 @@ class Execution:
                 result = event.result
                 text = _text(result, loaded) if isinstance(result, BlobRef) else result
                 journal.completed(event.task_scheduled_id, text, is_child=False)
+            case ExecutionStartedEvent():
+                self._begin(event, loaded)
             case TaskFailedEvent():
                 journal.failed(event.task_scheduled_id, _details(event.failure, loaded), is_child=False)
             case TimerFiredEvent():
@@ -249,8 +260,6 @@ class Execution:
                 journal.completed(event.task_scheduled_id, _text(event.result, loaded), is_child=True)
             case SubOrchestrationInstanceFailedEvent():
                 journal.failed(event.task_scheduled_id, _details(event.failure, loaded), is_child=True)
-            case ExecutionStartedEvent():
-                self._begin(event, loaded)
             case _:
                 assert_never(event)
         self._come_to_rest()

@@ -214,7 +214,7 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         or row is None
         or (message.execution_id is not None and message.execution_id != row.execution_id)
         or type(state.tasks.get(body.task_scheduled_id)) is not TaskScheduledEvent
-        or isinstance(body.result, BlobRef)
+        or type(body.result) is BlobRef
         or row.kept
         or row.ready
         or row.past
@@ -225,9 +225,8 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         return None
     turn = Turn(instance, (item,))
     n, at = ctx.n, item.enqueued_at
-    now = at if state.now is None or state.now < at else state.now
-    if now < ctx.server_now:
-        now = ctx.server_now
+    now = at if at > ctx.server_now else ctx.server_now
+    now = now if state.now is None or now > state.now else state.now
     opened = OrchestratorStartedEvent(timestamp=now, commit=n)
     completed = TaskCompletedEvent(
         timestamp=at,
@@ -235,7 +234,7 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         result=body.result,
         commit=n,
     )
-    decision = execution.step(opened, completed)
+    decision = execution.run((opened, completed), {})
     events = _usual_events(decision, row, settings.payload_inline_bytes_max, now, n)
     if events is None:
         turn.events = 2

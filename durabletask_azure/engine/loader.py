@@ -179,11 +179,11 @@ def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[Blob
     if len(inbound) == 1 and row is not None and not row.kept:  # the two that are usual
         body = inbound[0].message.body
         if type(body) is StartInstance and instance.state.started is None and not row.status.is_terminal:
-            return [value for value in (row.input, row.tags) if isinstance(value, BlobRef)]
+            return [value for value in (row.input, row.tags) if type(value) is BlobRef]
         if (
             type(body) is TaskCompletedEvent
             and instance.execution is not None
-            and not isinstance(body.result, BlobRef)
+            and type(body.result) is not BlobRef
         ):
             return ()
     if row is not None and row.status.is_terminal and instance.state.started is None:
