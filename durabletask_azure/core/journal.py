@@ -64,8 +64,7 @@ class RuntimeOptions:
     exception_properties: Callable[[BaseException], dict[str, Any] | None] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, kw_only=True):
     """What an execution knows of itself from its first event."""
 
     name: str

@@ -133,6 +133,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             except SystemExit as error:  # of a task: it is its result already; of a callback: nobody else's
                 self.callback_error = self.callback_error or error
 
+    @property
+    def has_open_tasks(self) -> bool:
+        """Whether any coroutine still runs."""
+        return not all(task.done() for task in self._tasks)
+
     def close(self) -> None:
         """Drop every coroutine that still runs; what they do about it has no effect and makes no noise."""
         self._closed = True

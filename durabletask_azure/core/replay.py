@@ -185,9 +185,12 @@ class Execution:
     def close(self) -> None:
         """Drop the orchestrator's coroutines; what their clean-up code does has no effect."""
         self._journal.inert = True
-        self._loop.enter()
-        self._loop.close()
-        self._loop.leave()
+        if self._loop.has_open_tasks:
+            self._loop.enter()
+            self._loop.close()
+            self._loop.leave()
+        else:
+            self._loop.close()
         self._main = None
 
     # ------------------------------------------------------------ one event
