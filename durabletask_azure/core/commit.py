@@ -44,6 +44,7 @@ class Group:
     cleanup: list[list[RowWrite]] = field(default_factory=list[list[RowWrite]])
     """Transactions for afterwards."""
     outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
+    _sends: list[Outbound] | None = None
 
     def writes(self) -> list[RowWrite]:
         """Return the transaction's writes, with the ETags the instances have by now."""
@@ -58,12 +59,13 @@ class Group:
     @property
     def sends(self) -> list[Outbound]:
         """The messages of this group, in order: those of events, then those without."""
-        sends: list[Outbound] = []
-        for turn in self.turns:
-            sends += turn.outbound
-            if turn.eventless:
-                sends += turn.eventless
-        return sends
+        if self._sends is None:
+            self._sends = []
+            for turn in self.turns:
+                self._sends += turn.outbound
+                if turn.eventless:
+                    self._sends += turn.eventless
+        return self._sends
 
 
 def plan_groups(

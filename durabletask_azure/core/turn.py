@@ -85,7 +85,6 @@ class Turn(msgspec.Struct, eq=False, gc=False):
     """What a turn of one instance came to. Most of it is empty for most turns, and then takes no room."""
 
     instance: Instance
-    inbound: Sequence[Inbound]
     row: InstanceRow | None = None
     """The instance row to write."""
     main: tuple[RowWrite, ...] = ()
@@ -168,7 +167,7 @@ def run_turn(
         step = run_step(instance, inbound[0], ctx)
         if step is not None:
             return step
-    turn = Turn(instance, inbound)
+    turn = Turn(instance)
     broken = broken or _over_limit(instance.state, ctx.settings)
     admission = Admission(instance, ctx, turn, loaded)
     if broken is not None and not instance.is_terminal:
@@ -223,7 +222,7 @@ def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None
         or len(state.tasks) + len(state.timers) > settings.open_tasks_max
     ):
         return None
-    turn = Turn(instance, (item,))
+    turn = Turn(instance)
     n, at = ctx.n, item.enqueued_at
     now = at if at > ctx.server_now else ctx.server_now
     now = now if state.now is None or now > state.now else state.now

@@ -83,7 +83,7 @@ class Runner:
             try:
                 if is_free and first is not None and len(own) == 1:
                     now = server_now or first.enqueued_at
-                    if context is None or context.server_now is not now:
+                    if context is None or now < context.server_now:  # an earlier time changes nothing
                         context = self._context(work, now)
                     turn = run_step(instance, first, context)
                 if turn is not None:
