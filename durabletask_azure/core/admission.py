@@ -167,7 +167,7 @@ class Admission:
         """Move the history of the current execution to segment rows; return all past executions, it included."""
         row = self.instance.row
         assert row is not None
-        self.turn.segments.extend(self.instance.flush_tail(self.ctx.settings.segment_bytes_max))
+        self.turn.segments += tuple(self.instance.flush_tail(self.ctx.settings.segment_bytes_max))
         commit = row.commit if row.status.is_terminal else self.ctx.n
         started = self.instance.state.started
         sources = started.sources if started is not None else ()
@@ -184,14 +184,14 @@ class Admission:
             parked=message.parked + park,
         )
         deliver_at = until or self.now + timedelta(seconds=delay_s)
-        self.turn.eventless.append(
-            ToPartition(partition=self.ctx.partition, message=again, deliver_at=deliver_at)
+        self.turn.eventless += (
+            ToPartition(partition=self.ctx.partition, message=again, deliver_at=deliver_at),
         )
 
     def drop(self, item: Inbound, why: str) -> None:
         """Leave a message out, with a note for the log."""
-        self.turn.notes.append(
-            f"dropped {type(item.message.body).__name__} for {item.message.instance_id!r}: {why}"
+        self.turn.notes += (
+            f"dropped {type(item.message.body).__name__} for {item.message.instance_id!r}: {why}",
         )
 
     # ------------------------------------------------------------------ what kind of message

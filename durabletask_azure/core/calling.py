@@ -24,7 +24,7 @@ from durabletask_azure.core.callables import (
     RunsAlone,
     RunsWithInput,
 )
-from durabletask_azure.core.journal import Journal, activity_action, child_action
+from durabletask_azure.core.journal import Journal, child_action
 from durabletask_azure.core.naming import check_instance_id, check_tags, check_version, target_name
 from durabletask_azure.core.retry import RetryPolicy
 from durabletask_azure.core.tasks import CompletableTask
@@ -173,15 +173,15 @@ class CallingContext:
             TypeError: an argument is of a wrong type. ValueError: the name is not allowed.
             SerializationError: the input cannot be stored.
         """
-        name = self._name(activity, "activity")
+        journal = self._journal
+        name = target_name(activity, "activity", chars_max=journal.options.name_chars_max)
         if retry_policy is not None:
             _check_policy(retry_policy)
-        make = activity_action(
-            name=name, text=self._text(input), tags=None if tags is None else check_tags(tags)
-        )
+        text = journal.text_of(input)
+        tags = None if tags is None else check_tags(tags)
         if return_type is None and not isinstance(activity, str):
             return_type = self._declared_result(activity)
-        return self._journal.call(name, make, is_child=False, return_type=return_type, policy=retry_policy)
+        return journal.call_activity(name, text, tags, return_type=return_type, policy=retry_policy)
 
     @overload
     def call_sub_orchestrator(

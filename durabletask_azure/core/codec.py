@@ -80,10 +80,9 @@ class JsonDataConverter(DataConverter):
     def serialize(self, value: Any) -> str | None:
         if value is None:
             return None
-        kind = cast(type[Any], type(value))
-        if kind is int:
+        if type(value) is int:
             return str(value)
-        if kind is bool:
+        if type(value) is bool:
             return "true" if value else "false"
         try:
             text = _text_of(value)
@@ -98,6 +97,7 @@ class JsonDataConverter(DataConverter):
         except (
             Exception
         ) as error:  # ValueError, TypeError, RecursionError, or whatever a user's to_json raises
+            kind = cast(type[Any], type(value))
             where = _find_non_finite(value, "$", 0) if isinstance(error, ValueError) else None
             reason = f"{where} is not a finite number" if where else f"{type(error).__name__}: {error}"
             raise SerializationError(

@@ -44,27 +44,28 @@ class Group:
     cleanup: list[list[RowWrite]] = field(default_factory=list[list[RowWrite]])
     """Transactions for afterwards."""
     outbox: list[OutboxRow] = field(default_factory=list[OutboxRow])
+    _sends: list[Outbound] | None = None
 
     def writes(self) -> list[RowWrite]:
         """Return the transaction's writes, with the ETags the instances have by now."""
         writes = list(self.main)
         for turn in self.turns:
-            main = turn.main
-            if len(main) == 1 and isinstance(main[0], PutInstance):  # the usual turn
-                writes.append(PutInstance(main[0].row, turn.instance.etag))
+            if turn.row is not None and not turn.main:  # the usual turn
+                writes.append(PutInstance(turn.row, turn.instance.etag))
             else:
-                writes.extend(turn.writes())
+                writes += turn.writes()
         return writes
 
     @property
     def sends(self) -> list[Outbound]:
         """The messages of this group, in order: those of events, then those without."""
-        sends: list[Outbound] = []
-        for turn in self.turns:
-            sends += turn.outbound
-            if turn.eventless:
-                sends += turn.eventless
-        return sends
+        if self._sends is None:
+            self._sends = []
+            for turn in self.turns:
+                self._sends += turn.outbound
+                if turn.eventless:
+                    self._sends += turn.eventless
+        return self._sends
 
 
 def plan_groups(
@@ -83,9 +84,6 @@ def plan_groups(
     ``instances_max`` bounds the turns of a group. With ``keep_outbox`` messages without an event of their own are put
     into outbox rows.
     """
-    may_be_one = bytes_max is None and not keep_outbox and 0 < len(turns) <= min(rows_max, instances_max)
-    if may_be_one and all(map(_is_one_row, turns)):
-        return [Group(n, list(turns))]
     groups: list[Group] = []
     group = Group(n)
     rows = size = 0
@@ -93,10 +91,9 @@ def plan_groups(
         if keep_outbox and turn.eventless:
             outbox = _outbox_rows(turn, n, first + len(groups), len(group.outbox))
             companions: list[RowWrite] = [PutOutbox(row) for row in outbox]
-            need_rows, need_bytes = _needs((*turn.main, *companions), bytes_max)
         else:
             outbox, companions = [], []
-            need_rows, need_bytes = _needs(turn.main, bytes_max)
+        need_rows, need_bytes = _needs((*turn.writes(), *companions), bytes_max)
         full = (
             rows + need_rows > rows_max
             or (bytes_max is not None and size + need_bytes > bytes_max)
@@ -123,12 +120,6 @@ def plan_groups(
     for each in groups:
         _add_segments(each, rows_max=rows_max, bytes_max=bytes_max)
     return groups
-
-
-def _is_one_row(turn: Turn) -> bool:
-    """Whether a turn is the usual one, of an instance row alone."""
-    main = turn.main
-    return len(main) == 1 and isinstance(main[0], PutInstance) and not turn.segments and not turn.cleanup
 
 
 def transactions(writes: Sequence[RowWrite], *, rows_max: int, bytes_max: int | None) -> list[list[RowWrite]]:
@@ -172,7 +163,7 @@ def _add_segments(group: Group, *, rows_max: int, bytes_max: int | None) -> None
     group.cleanup = transactions(cleanup, rows_max=rows_max, bytes_max=bytes_max)
     if not segments:
         return
-    everything = [*segments, *group.main, *(write for turn in group.turns for write in turn.main)]
+    everything = [*segments, *group.main, *(write for turn in group.turns for write in turn.writes())]
     if len(transactions(everything, rows_max=rows_max, bytes_max=bytes_max)) == 1:
         group.main = [*segments, *group.main]
     else:

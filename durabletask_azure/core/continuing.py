@@ -148,7 +148,7 @@ def _adopt(admission: Admission, item: Inbound, start: ExecutionStartedEvent, ha
         instance.cold.append(told)
     instance.row = msgspec.structs.replace(row, parent=parent)
     if completed is not None:
-        admission.turn.eventless.append(
+        admission.turn.eventless += (
             to_instance(
                 parent.instance_id,
                 answer(completed, instance.instance_id, parent.task_id),
@@ -156,7 +156,7 @@ def _adopt(admission: Admission, item: Inbound, start: ExecutionStartedEvent, ha
                 partitions=ctx.partitions,
                 execution_id=parent.execution_id,
                 sender=Sender(ctx.partition, ctx.n),
-            )
+            ),
         )
 
 
@@ -226,7 +226,7 @@ def _go_on(
         past=past,
     )
     turn.events += len(history)
-    turn.outbound.extend(
+    turn.outbound += tuple(
         unsent_messages(history, ctx.n - 1, instance.state, instance.origin(ctx.partition, ctx.partitions))
     )
     _let_go(admission, before, row.execution_id)
@@ -241,7 +241,7 @@ def _let_go(admission: Admission, before: ExecutionState, execution_id: str) -> 
     instance, ctx, turn = admission.instance, admission.ctx, admission.turn
     for timer_id, fire_at in before.timers.items():
         if (fire_at - admission.now).total_seconds() >= ctx.settings.timer_cancel_s_min:
-            turn.cancels.append(stable_id(execution_id, "timer", timer_id))
+            turn.cancels += (stable_id(execution_id, "timer", timer_id),)
     for task_id, task in before.tasks.items():
         if task_id in instance.state.tasks or not isinstance(task, SubOrchestrationInstanceCreatedEvent):
             continue
@@ -254,10 +254,10 @@ def _let_go(admission: Admission, before: ExecutionState, execution_id: str) -> 
             sender=sender,
             parent_execution_id=execution_id,
         )
-        turn.eventless.append(
+        turn.eventless += (
             to_instance(
                 task.instance_id, body, message_id=source_id, partitions=ctx.partitions, sender=sender
-            )
+            ),
         )
 
 

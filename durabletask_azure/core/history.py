@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import get_args
+from typing import final, get_args
 
 import msgspec
 
@@ -49,6 +49,7 @@ __all__ = [
     "TimerFiredEvent",
     "decode_events",
     "encode_event",
+    "encode_events",
     "payload_refs",
     "replay_refs",
 ]
@@ -111,6 +112,7 @@ class _Event(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
     commit: int = 0
 
 
+@final
 class OrchestratorStartedEvent(_Event, frozen=True, kw_only=True, tag="OrchestratorStarted"):
     """A turn began; ``timestamp`` is what the orchestrator sees as now until the next one."""
 
@@ -137,6 +139,7 @@ class ExecutionStartedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionSta
     sources: tuple[str, ...] = ()
 
 
+@final
 class ExecutionCompletedEvent(_Event, frozen=True, kw_only=True, tag="ExecutionCompleted"):
     """The execution ended. ``cascade`` names the children a recursive terminate is passed on to.
 
@@ -200,6 +203,7 @@ class ExecutionRewoundEvent(_Event, frozen=True, kw_only=True, tag="ExecutionRew
     sender: Sender | None = None
 
 
+@final
 class TaskScheduledEvent(_Event, frozen=True, kw_only=True, tag="TaskScheduled"):
     """The orchestrator called an activity."""
 
@@ -209,6 +213,7 @@ class TaskScheduledEvent(_Event, frozen=True, kw_only=True, tag="TaskScheduled")
     tags: Tags = None
 
 
+@final
 class TaskCompletedEvent(_Event, frozen=True, kw_only=True, tag="TaskCompleted"):
     """An activity returned."""
 
@@ -320,6 +325,11 @@ _decoder = msgspec.json.Decoder(HistoryEvent)
 def encode_event(event: HistoryEvent) -> bytes:
     """Return the stored form of one event: a line of JSON, newline included."""
     return _encoder.encode(event) + b"\n"
+
+
+def encode_events(events: Sequence[HistoryEvent]) -> bytes:
+    """Return the stored form of events: a line each."""
+    return _encoder.encode_lines(events)
 
 
 def decode_events(lines: bytes) -> list[HistoryEvent]:

@@ -12,13 +12,15 @@ from datetime import datetime
 import msgspec
 
 from durabletask_azure.core.history import (
+    ExecutionCompletedEvent,
     ExecutionStartedEvent,
     HistoryEvent,
     OrchestratorStartedEvent,
     RuntimeStatus,
     TaskCompletedEvent,
+    TaskScheduledEvent,
     decode_events,
-    encode_event,
+    encode_events,
     replay_refs,
 )
 from durabletask_azure.core.messages import (
@@ -49,6 +51,7 @@ class Instance:
         "execution",
         "instance_id",
         "origins",
+        "pins",
         "row",
         "segments",
         "state",
@@ -64,8 +67,11 @@ class Instance:
         """The row as last planned; for its ``tail`` see ``tail``."""
         self.etag: str | None = None
         """The row's ETag, kept by the engine; ``None`` while there is no row."""
+        self.pins = 0
+        """How many batches under way it is part of, kept by the engine's cache."""
         self.state = ExecutionState()
         self.tail: list[bytes] = []
+        """The newest part of the history in stored form, in pieces of whole lines."""
         self.tail_bytes = 0
         self.segments = 0
         self.execution: Execution | None = None
@@ -149,45 +155,53 @@ class Instance:
         self.origins = (started, origin)
         return origin
 
+    def append_step(
+        self,
+        opened: OrchestratorStartedEvent,
+        completed: TaskCompletedEvent,
+        scheduled: Sequence[TaskScheduledEvent],
+        ended: ExecutionCompletedEvent | None,
+    ) -> None:
+        """Add the events of the usual turn; as :meth:`append`."""
+        ends = () if ended is None else (ended,)
+        lines = encode_events((opened, completed, *scheduled, *ends))
+        self.tail.append(lines)
+        self.tail_bytes += len(lines)
+        self.state.apply_step(opened, completed, scheduled)
+        if ended is not None:
+            self.state.apply(ended)
+
     def append(self, events: Sequence[HistoryEvent]) -> None:
         """Add events to the history: to the fold and to the tail that the next row carries.
 
         Raises:
             ValueError, TypeError: one cannot be stored; nothing was added.
         """
-        lines = [encode_event(event) for event in events]
-        self.tail += lines
-        self.tail_bytes += sum(map(len, lines))
+        lines = encode_events(events)
+        self.tail.append(lines)
+        self.tail_bytes += len(lines)
         apply = self.state.apply
         for event in events:
             apply(event)
-
-    def append_step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> None:
-        """Add the two events that the usual turn begins with; as :meth:`append`."""
-        lines = (encode_event(opened), encode_event(completed))
-        self.tail += lines
-        self.tail_bytes += len(lines[0]) + len(lines[1])
-        self.state.apply_step(opened, completed)
 
     def flush_tail(self, segment_bytes_max: int) -> list[PutSegment]:
         """Move the whole tail to segment rows of at most ``segment_bytes_max`` bytes each; return the writes."""
         started = self.state.started
         assert started is not None
         writes: list[PutSegment] = []
-        lines: list[bytes] = []
-        size = 0
-        for line in self.tail:
-            if lines and size + len(line) > segment_bytes_max:
-                writes.append(self._segment(started.execution_id, lines))
-                lines, size = [], 0
-            # One event may be larger than a row can be (a start that carries thousands of ids): it goes on in the next.
-            while len(line) > segment_bytes_max:
-                writes.append(self._segment(started.execution_id, [line[:segment_bytes_max]]))
-                line = line[segment_bytes_max:]
-            lines.append(line)
-            size += len(line)
-        if lines:
-            writes.append(self._segment(started.execution_id, lines))
+        lines = self.joined_tail()
+        first = 0
+        while first < len(lines):
+            last = first + segment_bytes_max
+            if last < len(lines):
+                # One event may be larger than a row can be (a start that carries thousands of ids): it goes on in the
+                # next. All others stay whole.
+                last = lines.rfind(b"\n", first, last) + 1 or last
+            writes.append(
+                PutSegment(self.instance_id, started.execution_id, self.segments, lines[first:last])
+            )
+            self.segments += 1
+            first = last
         self.tail = []
         self.tail_bytes = 0
         return writes
@@ -218,11 +232,6 @@ class Instance:
         """Return the row to store: the last planned one with the tail in it."""
         assert self.row is not None
         return msgspec.structs.replace(self.row, tail=self.joined_tail())
-
-    def _segment(self, execution_id: str, lines: list[bytes]) -> PutSegment:
-        write = PutSegment(self.instance_id, execution_id, self.segments, b"".join(lines))
-        self.segments += 1
-        return write
 
 
 def needs_history(message: Message) -> bool:

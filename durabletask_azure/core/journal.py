@@ -33,8 +33,9 @@ from durabletask_azure.core.retry import RetryPolicy, next_delay
 from durabletask_azure.core.tasks import CancellableTask, CompletableTask, TimerTask
 from durabletask_azure.errors import OrchestrationLimitError, OrchestrationStateError, PayloadCodecError
 
-__all__ = ["Journal", "RuntimeOptions", "Start", "activity_action", "child_action"]
+__all__ = ["Journal", "RuntimeOptions", "Start", "child_action"]
 
+_BEFORE = datetime.min.replace(tzinfo=UTC)
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -63,8 +64,7 @@ class RuntimeOptions:
     exception_properties: Callable[[BaseException], dict[str, Any] | None] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class Start(msgspec.Struct, frozen=True, kw_only=True):
     """What an execution knows of itself from its first event."""
 
     name: str
@@ -90,11 +90,12 @@ class _Retry(msgspec.Struct):
     attempt: int = 1
 
 
-class _Call(msgspec.Struct):
-    """An activity or sub-orchestration whose result is awaited."""
+class _CallTask(CompletableTask[Any]):
+    """The result of an activity or sub-orchestration, and how that is called again if it fails."""
+
+    __slots__ = ("is_child", "name", "retry")
 
     name: str
-    task: CompletableTask[Any]
     is_child: bool
     retry: _Retry | None
 
@@ -105,7 +106,7 @@ class Journal:
     def __init__(self, options: RuntimeOptions) -> None:
         self.options = options
         self.start = _UNSTARTED
-        self.now = datetime.min.replace(tzinfo=UTC)
+        self.now = _BEFORE
         self.replaying = True
         self.inert = False
         self.sequence = 0
@@ -119,7 +120,7 @@ class Journal:
         self.broken: PayloadCodecError | OrchestrationLimitError | None = None
         """Why a value could not be encoded: that ends the execution, whatever its code made of the error."""
         self._origin: datetime | None = None
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _CallTask] = {}
         self._timers: dict[int, TimerTask] = {}
         self._part_of: dict[int, datetime] = {}
         self._buffered: dict[str, deque[tuple[int, EventRaisedEvent, str | Exception | None]]] = {}
@@ -151,8 +152,8 @@ class Journal:
     def begin_turn(self) -> None:
         """Collect what the orchestrator decides from here on as new."""
         self.replaying = False
-        self.actions = []
-        self.cancelled_timers = []
+        self.actions.clear()
+        self.cancelled_timers.clear()
         self.custom_status_set = False
 
     def check_alive(self) -> None:
@@ -169,12 +170,17 @@ class Journal:
     # ------------------------------------------------------------ actions of the orchestrator
 
     def _record(self, make: Callable[[int], Action]) -> int:
+        """Take the action ``make(number)``; return its number."""
+        number = self.sequence + 1
+        self._take(make(number))
+        return number
+
+    def _take(self, action: Action) -> None:
         if self.inert:
             self.check_alive()
-        number = self.sequence = self.sequence + 1
-        action = make(number)
+        self.sequence = action.id
         if self.replaying:
-            self.unmatched[number] = action
+            self.unmatched[action.id] = action
         elif len(self.actions) >= self.options.actions_max:
             self.broken = OrchestrationLimitError(
                 f"the orchestrator takes more than {self.options.actions_max:,} actions without waiting for any"
@@ -183,7 +189,6 @@ class Journal:
             raise self.broken
         else:
             self.actions.append(action)
-        return number
 
     def text_of(self, value: Any) -> str | None:
         """Return a value of the orchestrator as text; errors as of the data converter."""
@@ -203,9 +208,28 @@ class Journal:
         policy: RetryPolicy | None,
     ) -> CompletableTask[Any]:
         """Take the action ``make(id)`` and return the task of its completion; a policy repeats it on failure."""
-        task: CompletableTask[Any] = CompletableTask(return_type)
         retry = None if policy is None else _Retry(policy, make, self.now)
-        self._calls[self._record(make)] = _Call(name, task, is_child, retry)
+        task = self._calls[self._record(make)] = _CallTask(return_type)
+        task.name, task.is_child, task.retry = name, is_child, retry
+        return task
+
+    def call_activity(
+        self,
+        name: str,
+        text: str | None,
+        tags: dict[str, str] | None,
+        *,
+        return_type: Any,
+        policy: RetryPolicy | None,
+    ) -> CompletableTask[Any]:
+        """Schedule an activity and return the task of its result; a policy repeats it on failure."""
+        if policy is not None:
+            make = _activity_action(name=name, text=text, tags=tags)
+            return self.call(name, make, is_child=False, return_type=return_type, policy=policy)
+        number = self.sequence + 1
+        self._take(ScheduleTask(id=number, name=name, input=text, tags=tags))
+        task = self._calls[number] = _CallTask(return_type)
+        task.name, task.is_child, task.retry = name, False, None
         return task
 
     def child_id(self, task_id: int) -> str:
@@ -320,7 +344,7 @@ class Journal:
         call = self._calls.get(task_id)
         if call is not None and call.is_child is is_child:
             del self._calls[task_id]
-            self._complete(call.task, text)
+            self._complete(call, text)
 
     def failed(self, task_id: int, failure: FailureDetails, *, is_child: bool) -> None:
         """Fail a call, or set the timer of its next attempt."""
@@ -334,15 +358,15 @@ class Journal:
             try:
                 delay = next_delay(retry.policy, retry.attempt, retry.first_attempt_at, self.now, failure)
             except Exception as error:  # the user's predicate
-                call.task.fail("", error)
+                call.fail("", error)
                 return
             if delay is not None:
                 self.start_timer(delay, lambda: self._try_again(call, retry))
                 return
         what = "sub-orchestration" if is_child else "activity"
-        call.task.fail(f"{what} {call.name!r} (task {task_id}) failed: {failure.message}", failure)
+        call.fail(f"{what} {call.name!r} (task {task_id}) failed: {failure.message}", failure)
 
-    def _try_again(self, call: _Call, retry: _Retry) -> None:
+    def _try_again(self, call: _CallTask, retry: _Retry) -> None:
         retry.attempt += 1
         self._calls[self._record(retry.again)] = call
 
@@ -385,6 +409,6 @@ def child_action(
     )
 
 
-def activity_action(*, name: str, text: str | None, tags: dict[str, str] | None) -> Callable[[int], Action]:
+def _activity_action(*, name: str, text: str | None, tags: dict[str, str] | None) -> Callable[[int], Action]:
     """Return the maker of an activity's action."""
     return lambda id: ScheduleTask(id=id, name=name, input=text, tags=tags)

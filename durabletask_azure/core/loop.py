@@ -34,6 +34,8 @@ def _no_swap(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) ->
 
 
 _swap_current_task: Callable[..., Any] = getattr(asyncio.tasks, "_swap_current_task", _no_swap)
+_get_asyncgen_hooks = sys.get_asyncgen_hooks
+_set_asyncgen_hooks = sys.set_asyncgen_hooks
 _get_running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 _set_running_loop: Callable[[asyncio.AbstractEventLoop | None], None] = asyncio._set_running_loop
 
@@ -90,15 +92,15 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         outer = self._outer = _get_running_loop()
         if outer is not None:
             self._outer_task = _swap_current_task(outer, None)
-        self._outer_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, self._finish_generator)
+        self._outer_hooks = _get_asyncgen_hooks()
+        _set_asyncgen_hooks(None, self._finish_generator)
         _set_running_loop(self)
         self._running = True
 
     def leave(self) -> None:
         """Give the thread back to the loop that was running before ``enter``."""
         self._running = False
-        sys.set_asyncgen_hooks(*self._outer_hooks)
+        _set_asyncgen_hooks(*self._outer_hooks)
         outer = self._outer
         _set_running_loop(outer)
         if outer is not None:
@@ -120,7 +122,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
         steps_left = self._steps_max
         while ready:
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             if steps_left == 0:
                 ready.clear()
@@ -130,6 +132,11 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
                 handle._run()
             except SystemExit as error:  # of a task: it is its result already; of a callback: nobody else's
                 self.callback_error = self.callback_error or error
+
+    @property
+    def has_open_tasks(self) -> bool:
+        """Whether any coroutine still runs."""
+        return not all(task.done() for task in self._tasks)
 
     def close(self) -> None:
         """Drop every coroutine that still runs; what they do about it has no effect and makes no noise."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from types import FunctionType
 from typing import Any, cast
 
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError
@@ -37,6 +38,10 @@ def get_name(fn: Any) -> str:
     name = getattr(fn, "__name__", None)
     if not isinstance(name, str):
         name = type(fn).__name__
+    return _not_of_a_lambda(name)
+
+
+def _not_of_a_lambda(name: str) -> str:
     if name == "<lambda>":
         raise ConfigurationError("a lambda has no name; pass name=... as well, or write a function")
     return name
@@ -48,6 +53,8 @@ def target_name(target: Any, what: str, *, chars_max: int) -> str:
     Raises:
         ArgumentTypeError: nothing that could be one. ConfigurationError: its name is not allowed.
     """
+    if type(target) is FunctionType:
+        return _name_of_function(target.__name__, what, chars_max)
     if not isinstance(target, str):
         if not callable(target) and not hasattr(target, "run") and not hasattr(target, "execute"):
             raise ArgumentTypeError(
@@ -60,6 +67,11 @@ def target_name(target: Any, what: str, *, chars_max: int) -> str:
 @lru_cache(maxsize=1_024)
 def _checked(name: str, what: str, chars_max: int) -> str:
     return check_name(name, what=f"{what} name", chars_max=chars_max)
+
+
+@lru_cache(maxsize=1_024)
+def _name_of_function(name: str, what: str, chars_max: int) -> str:
+    return _checked(_not_of_a_lambda(name), what, chars_max)
 
 
 def check_text(text: object, what: str) -> str:

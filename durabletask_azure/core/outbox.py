@@ -7,7 +7,7 @@ from ``turn.py`` and are kept in outbox rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -49,6 +49,7 @@ __all__ = [
     "failure_of_ending",
     "messages_for",
     "task_message",
+    "task_messages",
     "to_instance",
     "unsent_messages",
 ]
@@ -166,6 +167,13 @@ def task_message(event: TaskScheduledEvent, origin: Origin) -> ToActivities:
         parent_trace_context=origin.parent_trace_context,
     )
     return ToActivities(task=task)
+
+
+def task_messages(events: Sequence[TaskScheduledEvent], origin: Origin) -> tuple[ToActivities, ...]:
+    """Return :func:`task_message` of each."""
+    if len(events) == 1:
+        return (task_message(events[0], origin),)
+    return tuple([task_message(event, origin) for event in events])
 
 
 def _timer(event: TimerCreatedEvent, origin: Origin) -> ToPartition:

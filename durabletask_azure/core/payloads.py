@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import final
 
 import msgspec
 
@@ -34,6 +35,7 @@ ANY_EXECUTION = "-"
 """Stands for the execution in names of values sent to an instance from outside: events, reasons, inputs of starts."""
 
 
+@final
 class BlobRef(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="blob"):
     """A value kept in the payload store: its name there and its size in bytes of UTF-8."""
 
@@ -145,7 +147,7 @@ def resolve(payload: Payload, loaded: Mapping[str, str]) -> str | None:
     Raises:
         PayloadMissingError: the reference is not in ``loaded``.
     """
-    if not isinstance(payload, BlobRef):
+    if type(payload) is not BlobRef:  # isinstance() is slow for what is none
         return payload
     text = loaded.get(payload.name)
     if text is None:

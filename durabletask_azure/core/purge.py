@@ -52,16 +52,15 @@ def purge(admission: Admission, item: Inbound, body: PurgeInstance) -> bool:
         leftovers=leftovers,
         seen=tuple(entry.id for entry in seen[:_SEEN_MAX]),
     )
-    turn.main.append(DeleteInstance(instance.instance_id, ""))
-    turn.main.append(PutTombstone(tombstone))
-    turn.cleanup.extend(
+    turn.main += (DeleteInstance(instance.instance_id, ""), PutTombstone(tombstone))
+    turn.cleanup += tuple(
         DeleteSegments(instance.instance_id, past.execution_id, 0, past.segments)
         for past in leftovers
         if past.segments
     )
-    turn.dropped_payloads.append(payload_prefix(ctx.partition, instance.instance_id))
+    turn.dropped_payloads += (payload_prefix(ctx.partition, instance.instance_id),)
     if body.recursive:
-        turn.eventless.extend(
+        turn.eventless += tuple(
             to_instance(
                 child,
                 PurgeInstance(recursive=True, parent_execution_id=row.execution_id),

@@ -47,6 +47,7 @@ __all__ = [
     "failed_event",
     "next_execution_id",
     "scheduled_tasks",
+    "small_end",
     "store_failure",
 ]
 
@@ -103,12 +104,10 @@ def decided_events(
 def scheduled_tasks(
     decision: Decision, inline_chars_max: int, *, now: datetime, n: int
 ) -> list[TaskScheduledEvent] | None:
-    """Return the events of a decision to call activities with small inputs; ``None`` if it is about anything else."""
-    if decision.completion is not None or decision.custom_status_set or decision.cancelled_timers:
-        return None
+    """Return the events of a decision's actions if all of them are calls of activities with small inputs."""
     events: list[TaskScheduledEvent] = []
     for action in decision.actions:
-        if not isinstance(action, ScheduleTask) or action.tags:
+        if type(action) is not ScheduleTask or action.tags:
             return None
         text = action.input
         if text is not None and (len(text) > inline_chars_max or not text.isascii()):
@@ -124,6 +123,18 @@ def scheduled_tasks(
             )
         )
     return events
+
+
+def small_end(
+    completion: Completed | Failed | ContinuedAsNew, inline_chars_max: int, *, now: datetime, n: int
+) -> ExecutionCompletedEvent | None:
+    """Return the event of an end with a small result; ``None`` if it ends in another way."""
+    if not isinstance(completion, Completed):
+        return None
+    text = completion.result
+    if text is not None and (len(text) > inline_chars_max or not text.isascii()):
+        return None
+    return ExecutionCompletedEvent(timestamp=now, commit=n, status=RuntimeStatus.COMPLETED, result=text)
 
 
 def failed_event(

@@ -114,6 +114,12 @@ class Execution:
 
         Only ``KeyboardInterrupt`` (the process is asked to end) passes through.
         """
+        if len(new) == 2:
+            opened, completed = new
+            if type(completed) is TaskCompletedEvent and type(opened) is OrchestratorStartedEvent:
+                decision = self._step(opened, completed)
+                if decision is not None:
+                    return decision
         journal = self._journal
         journal.begin_turn()
         if self._ended:
@@ -130,9 +136,40 @@ class Execution:
                 self._apply(event, loaded)
         except _FATAL as error:
             self._completion = self._failure(error)
-            journal.actions = []
+            journal.actions.clear()
         finally:
             self._loop.leave()
+        return self._decision(unfed)
+
+    def _step(self, opened: OrchestratorStartedEvent, completed: TaskCompletedEvent) -> Decision | None:
+        """Do :meth:`run` for the usual turn: the orchestrator runs and is told of an inline result.
+
+        Returns ``None``, with nothing done, if the turn is not the usual one.
+        """
+        journal, result = self._journal, completed.result
+        if (
+            self._ended
+            or self._suspended
+            or self._completion is not None
+            or journal.unmatched
+            or type(result) is BlobRef
+        ):
+            return None
+        journal.begin_turn()
+        journal.advance(opened.timestamp)
+        self._loop.enter()
+        try:
+            journal.completed(completed.task_scheduled_id, result, is_child=False)
+            self._come_to_rest()
+        except _FATAL as error:
+            self._completion = self._failure(error)
+            journal.actions.clear()
+        finally:
+            self._loop.leave()
+        return self._decision(0)
+
+    def _decision(self, unfed: int) -> Decision:
+        journal = self._journal
         return Decision(
             actions=tuple(journal.actions),
             completion=self._completion,
@@ -148,26 +185,29 @@ class Execution:
     def close(self) -> None:
         """Drop the orchestrator's coroutines; what their clean-up code does has no effect."""
         self._journal.inert = True
-        self._loop.enter()
-        self._loop.close()
-        self._loop.leave()
+        if self._loop.has_open_tasks:
+            self._loop.enter()
+            self._loop.close()
+            self._loop.leave()
+        else:
+            self._loop.close()
         self._main = None
 
     # ------------------------------------------------------------ one event
 
     def _apply(self, event: HistoryEvent, loaded: Mapping[str, str]) -> None:
-        if isinstance(event, OrchestratorStartedEvent):
+        if type(event) is OrchestratorStartedEvent:
             self._journal.advance(event.timestamp)
             return
         match event:
             case (
                 TaskCompletedEvent()
+                | ExecutionStartedEvent()
                 | TaskFailedEvent()
                 | TimerFiredEvent()
                 | EventRaisedEvent()
                 | SubOrchestrationInstanceCompletedEvent()
                 | SubOrchestrationInstanceFailedEvent()
-                | ExecutionStartedEvent()
             ):
                 if self._suspended:
                     self._held.append((event, loaded))
@@ -211,6 +251,8 @@ class Execution:
                 result = event.result
                 text = _text(result, loaded) if isinstance(result, BlobRef) else result
                 journal.completed(event.task_scheduled_id, text, is_child=False)
+            case ExecutionStartedEvent():
+                self._begin(event, loaded)
             case TaskFailedEvent():
                 journal.failed(event.task_scheduled_id, _details(event.failure, loaded), is_child=False)
             case TimerFiredEvent():
@@ -221,10 +263,13 @@ class Execution:
                 journal.completed(event.task_scheduled_id, _text(event.result, loaded), is_child=True)
             case SubOrchestrationInstanceFailedEvent():
                 journal.failed(event.task_scheduled_id, _details(event.failure, loaded), is_child=True)
-            case ExecutionStartedEvent():
-                self._begin(event, loaded)
             case _:
                 assert_never(event)
+        self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        """Let the orchestrator run until it waits for the next event, and take note if it ended."""
+        journal = self._journal
         try:
             self._loop.run_until_idle()
         except RuntimeError as error:

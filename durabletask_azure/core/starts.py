@@ -224,7 +224,7 @@ def _refuse(admission: Admission, item: Inbound, started: ExecutionStartedEvent)
         answer = SubOrchestrationInstanceFailedEvent(
             timestamp=item.enqueued_at, task_scheduled_id=parent.task_id, failure=failure
         )
-        admission.turn.eventless.append(
+        admission.turn.eventless += (
             to_instance(
                 parent.instance_id,
                 answer,
@@ -232,6 +232,6 @@ def _refuse(admission: Admission, item: Inbound, started: ExecutionStartedEvent)
                 partitions=ctx.partitions,
                 execution_id=parent.execution_id,
                 sender=Sender(ctx.partition, ctx.n),
-            )
+            ),
         )
     admission.drop(item, "an instance of that id is running")

@@ -25,14 +25,18 @@ T_co = TypeVar("T_co", covariant=True)
 class Task(ABC, Generic[T_co]):
     """Something an orchestrator can wait for."""
 
-    __slots__ = ("_exception", "_hook", "_is_complete", "_observers", "_result")
+    __slots__ = ("_exception", "_hook", "_is_complete", "_observers", "_result", "_waiter", "expected_type")
 
-    def __init__(self) -> None:
+    def __init__(self, expected_type: Any = None) -> None:
+        self.expected_type = expected_type
+        """What the result is rebuilt as, if it comes as text."""
         self._is_complete = False
         self._result: T_co | None = None
         self._exception: Exception | None = None
         self._hook: Callable[[], None] | None = None
-        # Who waits: futures of waits (no callback) and composite tasks, in order of arrival.
+        # Who waits, in order of arrival: the first wait, if nobody came before it; then futures of waits (no callback)
+        # and composite tasks.
+        self._waiter: asyncio.Future[None] | None = None
         self._observers: dict[Any, Callable[[Task[Any]], None] | None] | None = None
 
     @property
@@ -79,8 +83,11 @@ class Task(ABC, Generic[T_co]):
 
     def __await__(self) -> Generator[Any, Any, T_co]:
         if not self._is_complete:
-            future = asyncio.get_running_loop().create_future()
-            self.subscribe(future, None)
+            future: asyncio.Future[None] = asyncio.Future(loop=asyncio.get_running_loop())
+            if self._waiter is None and self._observers is None:
+                self._waiter = future
+            else:
+                self.subscribe(future, None)
             try:
                 yield from future
             except asyncio.CancelledError:
@@ -136,6 +143,9 @@ class Task(ABC, Generic[T_co]):
 
     def unsubscribe(self, key: Any) -> int:
         """Take a subscription back; return how many there were."""
+        if key is self._waiter:
+            self._waiter = None
+            return 1
         observers = self._observers
         if observers is None or key not in observers:
             return 0
@@ -151,10 +161,12 @@ class Task(ABC, Generic[T_co]):
         if self._hook is not None:
             hook, self._hook = self._hook, None
             hook()
-        observers = self._observers
+        waiter, observers = self._waiter, self._observers
+        self._waiter = self._observers = None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
         if observers is None:
             return
-        self._observers = None
         for key, callback in observers.items():
             if callback is not None:
                 callback(self)
@@ -166,13 +178,9 @@ class Task(ABC, Generic[T_co]):
 
 
 class CompletableTask(Task[T]):
-    """A task that the history completes; ``expected_type`` is what its result is rebuilt as."""
+    """A task that the history completes."""
 
-    __slots__ = ("expected_type",)
-
-    def __init__(self, expected_type: Any = None) -> None:
-        super().__init__()
-        self.expected_type = expected_type
+    __slots__ = ()
 
     def complete(self, result: T) -> None:
         """Complete the task.
@@ -239,7 +247,7 @@ class CancellableTask(CompletableTask[T]):
         return True
 
     def _wait_cancelled(self) -> None:
-        if not self._observers:
+        if not self._observers and self._waiter is None:
             self.cancel()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import assert_never
 
 import msgspec
@@ -27,35 +28,39 @@ from durabletask_azure.core.history import (
     TaskScheduledEvent,
     TimerCreatedEvent,
     TimerFiredEvent,
-    payload_refs,
 )
 from durabletask_azure.core.instance import Instance
 from durabletask_azure.core.messages import FailInstance, Inbound, Message, Outbound
-from durabletask_azure.core.next_row import next_row
-from durabletask_azure.core.outbox import messages_for, task_message, unsent_messages
+from durabletask_azure.core.next_row import ended_row, next_row
+from durabletask_azure.core.outbox import messages_for, task_messages, unsent_messages
 from durabletask_azure.core.partitioning import stable_id
-from durabletask_azure.core.payloads import ANY_EXECUTION, PayloadWriter, payload_prefix
-from durabletask_azure.core.record import continued_events, decided_events, failed_event, scheduled_tasks
+from durabletask_azure.core.payloads import ANY_EXECUTION, BlobRef, PayloadWriter
+from durabletask_azure.core.record import (
+    continued_events,
+    decided_events,
+    failed_event,
+    scheduled_tasks,
+    small_end,
+)
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import Execution, RuntimeOptions
 from durabletask_azure.core.rewind import split_unrun
 from durabletask_azure.core.rows import (
     DeleteInstance,
-    DeleteSegments,
-    PastExecution,
+    InstanceRow,
     PutInstance,
     PutSegment,
     RowWrite,
 )
 from durabletask_azure.core.state import ExecutionState
+from durabletask_azure.core.trimming import trim_past
 from durabletask_azure.errors import OrchestrationLimitError, PayloadTooLargeError
 from durabletask_azure.settings import Settings
 
-__all__ = ["Turn", "TurnContext", "overdue_timers", "run_turn"]
+__all__ = ["Turn", "TurnContext", "overdue_timers", "run_step", "run_turn"]
 
 
-_TRIMMED_ROWS_MAX = 8
-"""Segment rows of past executions deleted by one turn, beside its own rows."""
+_NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
 
 class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,61 +81,52 @@ class TurnContext(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: Mapping[int, int] = {}
 
 
-class Turn:
-    """What a turn of one instance came to."""
+class Turn(msgspec.Struct, eq=False, gc=False):
+    """What a turn of one instance came to. Most of it is empty for most turns, and then takes no room."""
 
-    __slots__ = (
-        "cancels",
-        "cleanup",
-        "dropped_payloads",
-        "eventless",
-        "events",
-        "inbound",
-        "instance",
-        "main",
-        "notes",
-        "outbound",
-        "segments",
-        "uploads",
-    )
-
-    def __init__(self, instance: Instance, inbound: Sequence[Inbound]) -> None:
-        self.instance = instance
-        self.inbound = inbound
-        self.segments: list[RowWrite] = []
-        """Rows that mean nothing until the instance row refers to them: may be staged."""
-        self.main: list[RowWrite] = []
-        """The instance row and its companions: in one transaction. ETags are filled in by :meth:`writes`."""
-        self.cleanup: list[RowWrite] = []
-        """Deletions of rows nothing refers to any more: after the commit."""
-        self.outbound: list[Outbound] = []
-        """Messages that the events of this turn cause, in order."""
-        self.eventless: list[Outbound] = []
-        """Messages without an event of their own: kept in an outbox row until sent."""
-        self.cancels: list[str] = []
-        """Ids of scheduled messages nobody waits for any more."""
-        self.uploads: dict[str, bytes] = {}
-        """Payloads to store before the commit, by name."""
-        self.dropped_payloads: list[str] = []
-        """Prefixes of payload names to delete after the commit."""
-        self.notes: list[str] = []
-        """What an operator may want to read, for the log."""
-        self.events = 0
-        """History events this turn added."""
+    instance: Instance
+    row: InstanceRow | None = None
+    """The instance row to write."""
+    main: tuple[RowWrite, ...] = ()
+    """Its companions: in one transaction with it, before it."""
+    segments: tuple[PutSegment, ...] = ()
+    """Rows that mean nothing until the instance row refers to them: may be staged."""
+    cleanup: tuple[RowWrite, ...] = ()
+    """Deletions of rows nothing refers to any more: after the commit."""
+    outbound: tuple[Outbound, ...] = ()
+    """Messages that the events of this turn cause, in order."""
+    eventless: tuple[Outbound, ...] = ()
+    """Messages without an event of their own: kept in an outbox row until sent."""
+    cancels: tuple[str, ...] = ()
+    """Ids of scheduled messages nobody waits for any more."""
+    uploads: Mapping[str, bytes] = _NOTHING
+    """Payloads to store before the commit, by name."""
+    dropped_payloads: tuple[str, ...] = ()
+    """Prefixes of payload names to delete after the commit."""
+    notes: tuple[str, ...] = ()
+    """What an operator may want to read, for the log."""
+    events: int = 0
+    """History events this turn added."""
+    is_plain: bool = False
+    """Whether it is an instance row and the messages of its events, with nothing to do before or after."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit or send."""
-        return not (self.main or self.segments or self.outbound or self.eventless or self.cleanup)
+        return self.row is None and not (
+            self.main or self.segments or self.outbound or self.eventless or self.cleanup
+        )
 
     def writes(self) -> list[RowWrite]:
-        """Return the main writes, with the ETag the instance has by now."""
-        return [
-            msgspec.structs.replace(write, if_match=self.instance.etag)
-            if isinstance(write, (PutInstance, DeleteInstance))
-            else write
+        """Return the instance row and its companions, with the ETag the instance has by now."""
+        etag = self.instance.etag
+        writes: list[RowWrite] = [
+            msgspec.structs.replace(write, if_match=etag) if isinstance(write, DeleteInstance) else write
             for write in self.main
         ]
+        if self.row is not None:
+            writes.append(PutInstance(self.row, etag))
+        return writes
 
 
 def overdue_timers(instance: Instance, now: datetime, grace_s: float) -> list[Inbound]:
@@ -167,11 +163,12 @@ def run_turn(
     instead of run: something it needs is lost, or a message to it is poison. Without messages the turn does what is due
     by ``ctx.server_now``: a start, a new execution, kept messages.
     """
-    turn = Turn(instance, inbound)
+    if broken is None and len(inbound) == 1:
+        step = run_step(instance, inbound[0], ctx)
+        if step is not None:
+            return step
+    turn = Turn(instance)
     broken = broken or _over_limit(instance.state, ctx.settings)
-    if broken is None and len(inbound) == 1 and _is_step(instance, inbound[0]):
-        _step(turn, inbound[0], loaded, ctx)
-        return turn
     admission = Admission(instance, ctx, turn, loaded)
     if broken is not None and not instance.is_terminal:
         inbound = [*inbound, _poison(instance, broken, ctx)]
@@ -200,55 +197,91 @@ def _over_limit(state: ExecutionState, settings: Settings) -> FailureDetails | N
     )
 
 
-def _is_step(instance: Instance, item: Inbound) -> bool:
-    """Whether a turn is the usual one: an open activity of a warm instance has completed, and nothing else is due."""
-    message, row = item.message, instance.row
+def run_step(instance: Instance, item: Inbound, ctx: TurnContext) -> Turn | None:
+    """Handle the usual message: an open activity of a warm instance has completed, and nothing else is due.
+
+    Does in one go what the general way does in many calls, and comes to the same; what is unusual about the decision
+    goes that way. Returns ``None``, with nothing done, if the turn is not the usual one.
+    """
+    message, settings = item.message, ctx.settings
     body = message.body
-    return (
-        isinstance(body, TaskCompletedEvent)
-        and instance.execution is not None
-        and row is not None
-        and (message.execution_id == row.execution_id or message.execution_id is None)
-        and isinstance(instance.state.tasks.get(body.task_scheduled_id), TaskScheduledEvent)
-        and not (row.kept or row.ready or row.past or row.reason is not None)
-    )
-
-
-def _step(turn: Turn, item: Inbound, loaded: Mapping[str, str], ctx: TurnContext) -> None:
-    """Do in one go what the general way does in many calls; whatever is unusual about the decision goes that way."""
-    instance, n = turn.instance, ctx.n
-    state, row, execution, body = instance.state, instance.row, instance.execution, item.message.body
-    assert row is not None and execution is not None and isinstance(body, TaskCompletedEvent)
-    now = max(state.now or ctx.server_now, ctx.server_now, item.enqueued_at)
+    if type(body) is not TaskCompletedEvent:
+        return None
+    row, execution, state = instance.row, instance.execution, instance.state
+    if (
+        execution is None
+        or row is None
+        or (message.execution_id is not None and message.execution_id != row.execution_id)
+        or type(state.tasks.get(body.task_scheduled_id)) is not TaskScheduledEvent
+        or type(body.result) is BlobRef
+        or row.kept
+        or row.ready
+        or row.past
+        or row.reason is not None
+        or state.events > settings.history_events_max
+        or len(state.tasks) + len(state.timers) > settings.open_tasks_max
+    ):
+        return None
+    turn = Turn(instance)
+    n, at = ctx.n, item.enqueued_at
+    now = at if at > ctx.server_now else ctx.server_now
+    now = now if state.now is None or now > state.now else state.now
     opened = OrchestratorStartedEvent(timestamp=now, commit=n)
-    completed = msgspec.structs.replace(body, timestamp=item.enqueued_at, commit=n)
-    new = (opened, completed)
-    instance.append_step(opened, completed)
-    turn.events = 2
-    decision = execution.run(new, loaded)
-    scheduled = scheduled_tasks(decision, ctx.settings.payload_inline_bytes_max, now=now, n=n)
-    if scheduled is None:
-        admission = Admission(instance, ctx, turn, loaded)
+    completed = TaskCompletedEvent(
+        timestamp=at,
+        task_scheduled_id=body.task_scheduled_id,
+        result=body.result,
+        commit=n,
+    )
+    decision = execution.run((opened, completed), {})
+    events = _usual_events(decision, row, settings.payload_inline_bytes_max, now, n)
+    if events is None:
+        turn.events = 2
+        instance.append((opened, completed))
+        admission = Admission(instance, ctx, turn, {})
         admission.admit_step(opened, completed)
-        _record(admission, turn, decision, new, ctx)
+        _record(admission, turn, decision, admission.new, ctx)
         _finish(admission, turn, ctx)
-        return
+        return turn
+    scheduled, ended = events
+    turn.events = 2 + len(scheduled) + (ended is not None)
+    instance.append_step(opened, completed, scheduled, ended)
     if scheduled:
-        instance.append(scheduled)
-        turn.events += len(scheduled)
-        origin = instance.origin(ctx.partition, ctx.partitions)
-        turn.outbound += [task_message(event, origin) for event in scheduled]
-    if instance.tail_bytes > ctx.settings.history_inline_bytes_max:
-        turn.segments.extend(instance.flush_tail(ctx.settings.segment_bytes_max))
-    row = instance.row = msgspec.structs.replace(
+        turn.outbound = task_messages(scheduled, instance.origin(ctx.partition, ctx.partitions))
+    if instance.tail_bytes > settings.history_inline_bytes_max:
+        turn.segments = tuple(instance.flush_tail(settings.segment_bytes_max))
+    turn.is_plain = not turn.segments
+    if ended is not None:
+        instance.drop_execution()
+        turn.row = instance.row = ended_row(instance, row, ended, now=now, n=n)
+        return turn
+    turn.row = instance.row = msgspec.structs.replace(
         row,
-        updated_at=max(now, row.created_at),
+        updated_at=now if now > row.created_at else row.created_at,
         commit=n,
         tail=instance.joined_tail(),
         segments=instance.segments,
         events=state.events,
     )
-    turn.main.append(PutInstance(row))
+    return turn
+
+
+def _usual_events(
+    decision: Decision, row: InstanceRow, inline_chars_max: int, now: datetime, n: int
+) -> tuple[Sequence[TaskScheduledEvent], ExecutionCompletedEvent | None] | None:
+    """Return the events of a decision to call activities, to end with a result for nobody but clients, or both.
+
+    ``None`` if it is about anything else, or a value is not small.
+    """
+    if decision.custom_status_set or decision.cancelled_timers:
+        return None
+    ended: ExecutionCompletedEvent | None = None
+    if decision.completion is not None:
+        ended = small_end(decision.completion, inline_chars_max, now=now, n=n)
+        if ended is None or row.parent is not None:
+            return None
+    scheduled = scheduled_tasks(decision, inline_chars_max, now=now, n=n)
+    return None if scheduled is None else (scheduled, ended)
 
 
 def _poison(instance: Instance, failure: FailureDetails, ctx: TurnContext) -> Inbound:
@@ -303,12 +336,13 @@ def _record(
         admission.custom_status = None
         _append(admission, turn, events)
     if writer.uploads:
-        turn.uploads.update(writer.uploads)
+        turn.uploads = writer.uploads
     if decision.cancelled_timers:
         cancelled = set(decision.cancelled_timers)
         events = [e for e in events if not (isinstance(e, TimerCreatedEvent) and e.event_id in cancelled)]
         _cancel_timers(turn, decision, origin.execution_id, now, ctx)
-    turn.outbound.extend(unsent_messages(events, ctx.n - 1, instance.state, origin))
+    if events:
+        turn.outbound += tuple(unsent_messages(events, ctx.n - 1, instance.state, origin))
     match decision.completion:
         case ContinuedAsNew():
             unfed = new[len(new) - decision.unfed :] if decision.unfed else ()
@@ -338,7 +372,7 @@ def _cancel_timers(
         if fire_at is None or timer_id in created:
             continue
         if (fire_at - now).total_seconds() >= ctx.settings.timer_cancel_s_min:
-            turn.cancels.append(stable_id(execution_id, "timer", timer_id))
+            turn.cancels += (stable_id(execution_id, "timer", timer_id),)
 
 
 def _continue_as_new(
@@ -386,7 +420,7 @@ def _end(admission: Admission, turn: Turn, ended: ExecutionCompletedEvent) -> No
     """Write the end of an instance that was terminated or failed from outside."""
     _append(admission, turn, [ended])
     origin = turn.instance.origin(admission.ctx.partition, admission.ctx.partitions)
-    turn.outbound.extend(messages_for(ended, origin))
+    turn.outbound += tuple(messages_for(ended, origin))
     turn.instance.drop_execution()
 
 
@@ -394,50 +428,20 @@ def _finish(admission: Admission, turn: Turn, ctx: TurnContext) -> None:
     instance = turn.instance
     if admission.changed and instance.row is not None:
         if len(instance.row.past) > ctx.settings.executions_kept:
-            _trim_past(turn, ctx)
+            trim_past(turn, ctx)
         if instance.tail_bytes > ctx.settings.history_inline_bytes_max:
-            turn.segments.extend(instance.flush_tail(ctx.settings.segment_bytes_max))
-        row = instance.row = next_row(admission)
-        if row.status.is_terminal:
+            turn.segments += tuple(instance.flush_tail(ctx.settings.segment_bytes_max))
+        turn.row = instance.row = next_row(admission)
+        if turn.row.status.is_terminal:
             instance.cold = None
-        turn.main.append(PutInstance(row))
-
-
-def _trim_past(turn: Turn, ctx: TurnContext) -> None:
-    """Let go of the oldest past executions, but of none that has something unsent.
-
-    Their segments go with the row that stops naming them, since a later deletion that never comes leaves rows nobody
-    knows of; of a long one some go now and the rest with later turns.
-    """
-    instance = turn.instance
-    row, started = instance.row, instance.state.started
-    assert row is not None
-    surplus = len(row.past) - ctx.settings.executions_kept
-    # Tags, and events nobody waited for, go on from execution to execution under the name they were first stored by.
-    live = [ref.name for ref in payload_refs([started] if started is not None else [])]
-    kept: list[PastExecution] = []
-    gone: list[PastExecution] = []
-    room = _TRIMMED_ROWS_MAX
-    written = {write.execution_id for write in turn.segments if isinstance(write, PutSegment)}
-    for past in row.past:
-        if surplus == 0 or past.commit > ctx.sent or past.execution_id in written:
-            kept.append(past)
-            continue
-        surplus -= 1
-        count = min(past.segments, room)
-        if count:
-            room -= count
-            first = past.segments - count
-            turn.main.append(DeleteSegments(instance.instance_id, past.execution_id, first, count))
-        if count < past.segments:
-            kept.append(msgspec.structs.replace(past, segments=past.segments - count, readable=False))
-        else:
-            gone.append(past)
-    # A history that was copied reads the values of those it was copied from.
-    sources = started.sources if started is not None else ()
-    read = {past.execution_id for past in kept}.union(sources, *(past.sources for past in kept))
-    for execution_id in dict.fromkeys(name for past in gone for name in (past.execution_id, *past.sources)):
-        prefix = f"{payload_prefix(ctx.partition, instance.instance_id)}{execution_id}/"
-        if execution_id not in read and not any(name.startswith(prefix) for name in live):
-            turn.dropped_payloads.append(prefix)
-    instance.row = msgspec.structs.replace(row, past=tuple(kept))
+        turn.is_plain = not (
+            turn.row.ready
+            or turn.row.reason is not None
+            or turn.main
+            or turn.segments
+            or turn.cleanup
+            or turn.eventless
+            or turn.uploads
+            or turn.cancels
+            or turn.dropped_payloads
+        )

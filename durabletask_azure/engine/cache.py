@@ -1,6 +1,6 @@
 """The warm instances of a worker: least recently used go first, and going means losing the live orchestrator only.
 
-An instance that is part of a commit under way is pinned: its object is one commit ahead of storage and must be found.
+An instance that is part of a batch under way is pinned: its object is one commit ahead of storage and must be found.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ class WarmCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._instances: OrderedDict[Key, Instance] = OrderedDict()
-        self._pins: dict[Key, int] = {}
 
     def __len__(self) -> int:
         return len(self._instances)
@@ -34,46 +33,38 @@ class WarmCache:
             self._instances.move_to_end(key)
         return instance
 
-    def find(self, partition: int, instance_ids: Iterable[str]) -> dict[str, Instance | None]:
-        """Return :meth:`get` of each."""
+    def find(self, partition: int, instance_ids: Iterable[str]) -> tuple[dict[str, Instance | None], bool]:
+        """Return :meth:`get` of each, and whether storage will soon serve one of them better (:meth:`unpin`)."""
         known = self._instances
         found: dict[str, Instance | None] = {}
+        is_leaving = False
         for instance_id in instance_ids:
             key = (partition, instance_id)
             instance = found[instance_id] = known.get(key)
             if instance is not None:
                 known.move_to_end(key)
-        return found
+                if instance.execution is None and not instance.is_cacheable:
+                    is_leaving = True
+        return found, is_leaving
 
-    def pin(self, partition: int, instances: Iterable[Instance]) -> None:
-        """Keep instances at hand until unpinned as often as pinned, cacheable or not."""
-        known, pins = self._instances, self._pins
-        for instance in instances:
-            key = (partition, instance.instance_id)
-            known[key] = instance
-            pins[key] = pins.get(key, 0) + 1
+    def add(self, partition: int, instance: Instance) -> None:
+        """Keep an instance that was loaded."""
+        self._instances[partition, instance.instance_id] = instance
 
     def unpin(self, partition: int, instances: Iterable[Instance]) -> None:
         """Let go of one pin of each; what storage may now serve better (absent, pending, terminal) leaves the cache."""
-        known, pins = self._instances, self._pins
         for instance in instances:
-            key = (partition, instance.instance_id)
-            if known.get(key) is not instance:
-                continue
-            left = pins.pop(key, 1) - 1
-            if left > 0:
-                pins[key] = left
-            elif not instance.is_cacheable:
-                del known[key]
-                instance.drop_execution()
-        if len(known) > self._limit:
+            instance.pins -= 1
+            if instance.execution is None and not instance.pins and not instance.is_cacheable:
+                key = (partition, instance.instance_id)
+                if self._instances.get(key) is instance:  # else it was dropped
+                    del self._instances[key]
+        if len(self._instances) > self._limit:
             self._make_room()
 
     def drop(self, partition: int, instance_id: str) -> None:
         """Forget an instance, pinned or not: what it holds is not what storage holds."""
-        key = (partition, instance_id)
-        self._pins.pop(key, None)
-        instance = self._instances.pop(key, None)
+        instance = self._instances.pop((partition, instance_id), None)
         if instance is not None:
             instance.drop_execution()
 
@@ -83,8 +74,9 @@ class WarmCache:
             self.drop(*key)
 
     def _make_room(self) -> None:
-        for key in list(self._instances):
+        for key, instance in list(self._instances.items()):
             if len(self._instances) <= self._limit:
                 return
-            if key not in self._pins:
-                self._instances.pop(key).drop_execution()
+            if not instance.pins:
+                del self._instances[key]
+                instance.drop_execution()

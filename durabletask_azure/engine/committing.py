@@ -83,7 +83,7 @@ class Committer:
 
     def submit(self, work: Work) -> None:
         """Commit a batch when its turn comes."""
-        if all(turn.is_empty for turn, _ in work.turns) and self._next == work.n + 1:
+        if not work.is_plain and all(turn.is_empty for turn in work.turns) and self._next == work.n + 1:
             self._next = work.n
         self._queue.append(work)
         self._filled.set()
@@ -166,10 +166,37 @@ class Committer:
             self._moved.set()
 
     async def _commit(self, work: Work) -> None:
-        await self._upload(turn for turn, _ in work.turns)
-        items = {id(turn): own for turn, own in work.turns}
+        self._groups = 0
+        if work.is_plain and self._takes_at_once(len(work.turns)):
+            groups = deque((Group(work.n, work.turns),))
+        else:
+            groups = deque(await self._prepared(work))
+        while groups:
+            group = groups.popleft()
+            own = work.items_of(group.turns)
+            closing = closing_of(own)
+            try:
+                receipt = await self._transact(group, own, closing, is_last=not groups)
+            except CommitRefusedError as error:
+                groups.extendleft(reversed(self._refused(group, error, work)))
+                continue
+            await self._applied(group, own, closing, receipt, are_plain=work.is_plain)
+        if self._owner.chain.row.n >= work.n:
+            self._owner.sender.end(work.n)
+        else:
+            self._owner.sender.withdraw(work.n)
+        self._owner.warm.unpin(self._owner.partition, work.pinned)
+
+    def _takes_at_once(self, turns: int) -> bool:
+        """Whether one transaction takes the rows of so many plain turns, whatever is in them."""
+        limits = self._ports.limits
+        return self._atomic is not None and limits.bytes_max is None and turns <= limits.rows_max - 2
+
+    async def _prepared(self, work: Work) -> list[Group]:
+        """Upload what turns refer to, and end those that came to nothing; return the plan for the others."""
+        await self._owner.loader.store(work.turns)
         turns: list[Turn] = []
-        for turn, own in work.turns:
+        for turn, own in zip(work.turns, work.handled, strict=True):
             if turn.is_empty:
                 closing = closing_of(own)
                 self.attempts.forget(own)
@@ -177,23 +204,7 @@ class Committer:
                 settle(own)
             else:
                 turns.append(turn)
-        self._groups = 0
-        groups = deque(self._plan(turns, work.n))
-        while groups:
-            group = groups.popleft()
-            own = [item for turn in group.turns for item in items[id(turn)]]
-            closing = closing_of(own)
-            try:
-                receipt = await self._transact(group, own, closing, is_last=not groups)
-            except CommitRefusedError as error:
-                groups.extendleft(reversed(self._refused(group, error, items)))
-                continue
-            await self._applied(group, own, closing, receipt)
-        if self._owner.chain.row.n >= work.n:
-            self._owner.sender.end(work.n)
-        else:
-            self._owner.sender.withdraw(work.n)
-        self._owner.warm.unpin(self._owner.partition, work.pinned)
+        return self._plan(turns, work.n)
 
     def _plan(self, turns: Sequence[Turn], n: int) -> list[Group]:
         limits = self._ports.limits
@@ -274,7 +285,13 @@ class Committer:
         return [DeleteOutbox(n, index) for n, index in self._outbox if n <= sent][:room]
 
     async def _applied(
-        self, group: Group, items: Sequence[Item], closing: Sequence[Delivery], receipt: Receipt | None
+        self,
+        group: Group,
+        items: Sequence[Item],
+        closing: Sequence[Delivery],
+        receipt: Receipt | None,
+        *,
+        are_plain: bool,
     ) -> None:
         owner = self._owner
         settle(items)
@@ -284,23 +301,21 @@ class Committer:
             self._unsettled.update((delivery.id, None) for delivery in closing)
             self.complete(closing)
         else:
-            owner.counters.messages_sent += sum(len(t.outbound) + len(t.eventless) for t in group.turns)
-        etags = None if receipt is None else receipt.etags
-        after = owner.recovery.after
+            owner.counters.messages_sent += len(group.sends)
         for turn in group.turns:
             instance = turn.instance
-            if etags is None:
+            if receipt is None:
                 self._evict(instance)
             else:
-                instance.etag = etags.get(instance.instance_id) if instance.row is not None else None
-            after(turn)
+                instance.etag = None if instance.row is None else receipt.etags.get(instance.instance_id)
+        owner.recovery.after_all(group.turns, are_plain=are_plain)
         for part in group.cleanup:
             try:
                 await owner.chain.commit(part)
             except CommitRefusedError as error:
                 _log.warning("%s: rows of past executions could not be deleted: %s", owner.name, error)
 
-    def _refused(self, group: Group, error: CommitRefusedError, items: dict[int, list[Item]]) -> list[Group]:
+    def _refused(self, group: Group, error: CommitRefusedError, work: Work) -> list[Group]:
         """Find the offending turn of a refused group, by halves if need be; return what is to be committed instead."""
         owner = self._owner
         culprits = [turn for turn in group.turns if error.row_key == f"i!{turn.instance.instance_id}"]
@@ -317,7 +332,7 @@ class Committer:
                     ),
                 )
             self._evict(turn.instance)
-            owner.inbox.give_back(items[id(turn)])
+            owner.inbox.give_back(work.items_of([turn]))
         bad = {id(turn) for turn in (culprits or group.turns)}
         return self._plan([turn for turn in group.turns if id(turn) not in bad], group.n)
 
@@ -369,6 +384,8 @@ class Committer:
             self._moved.set()
 
     def _forget_loose(self, completed: Sequence[Delivery]) -> None:
+        if not self._loose:
+            return
         done = {id(delivery) for delivery in completed}
         self._loose = [delivery for delivery in self._loose if id(delivery) not in done]
 
@@ -431,15 +448,3 @@ class Committer:
             await self._ports.clock.sleep(_IDLE_S)
             if not self._queue and self._owner.is_alive():
                 await self.write_idle()
-
-    async def _upload(self, turns: Iterable[Turn]) -> None:
-        for name, data in {name: data for turn in turns for name, data in turn.uploads.items()}.items():
-            self._owner.counters.payloads_put += 1
-            await patiently(
-                self._ports.clock,
-                self._settings,
-                f"storing payload {name}",
-                lambda name=name, data=data: self._ports.payloads.put(name, data),
-                keep_going=self._owner.is_alive,
-            )
-            self._owner.loader.unstored.pop(name, None)

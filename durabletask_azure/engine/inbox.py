@@ -15,14 +15,14 @@ from durabletask_azure.ports import Delivery
 __all__ = ["Inbox", "Item", "Open", "need_history"]
 
 
-class Open(msgspec.Struct):
+class Open(msgspec.Struct, gc=False):
     """A broker message that is not completed yet: ``left`` of its messages are not committed."""
 
     delivery: Delivery
     left: int
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     """One message of a delivery for one instance; without a message, a nudge: look what is due there."""
 
     order: int
@@ -43,6 +43,8 @@ class Inbox:
         self._items: deque[Item] = deque()
         self._nudges: dict[str, None] = {}
         self._order = 0
+        self.delivery_count = 1
+        """No item that is here, or that was taken last, has been delivered more often than this."""
         self._filled = asyncio.Event()
 
     def __len__(self) -> int:
@@ -55,12 +57,16 @@ class Inbox:
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """Append the messages of readable deliveries."""
+        if not self._items:
+            self.delivery_count = 1
         order = self._order
         append = self._items.append
         for delivery in deliveries:
             messages = delivery.messages
             origin = Open(delivery, len(messages))
             at, count = delivery.enqueued_at, delivery.delivery_count
+            if count > self.delivery_count:
+                self.delivery_count = count
             for message in messages:
                 order += 1
                 inbound = Inbound(message=message, enqueued_at=at, delivery_count=count)
@@ -86,6 +92,8 @@ class Inbox:
     def give_back(self, items: Iterable[Item]) -> None:
         """Put items back in front, in their old order."""
         items = list(items)
+        counts = [item.inbound.delivery_count for item in items if item.inbound is not None]
+        self.delivery_count = max((self.delivery_count, *counts))
         self._nudges.update((item.instance_id, None) for item in items if item.inbound is None)
         self._items = deque(sorted([*items, *self._items], key=lambda item: item.order))
         if self._items:

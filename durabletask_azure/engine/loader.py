@@ -1,4 +1,4 @@
-"""Brings instances and their spilled values from storage, as far as a turn needs them."""
+"""Brings instances and their spilled values from storage, as far as a turn needs them; stores those of turns."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from durabletask_azure.core.messages import (
 )
 from durabletask_azure.core.payloads import BlobRef, check_own
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.core.turn import Turn
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.retrying import patiently
 from durabletask_azure.errors import HistoryMissingError, PayloadMissingError
@@ -145,6 +146,15 @@ class Loader:
             return loaded, FailureDetails(message=str(error), error_type="PayloadMissingError")
         return loaded, None
 
+    async def store(self, turns: Iterable[Turn]) -> None:
+        """Store the values that turns refer to."""
+        for name, data in {name: data for turn in turns for name, data in turn.uploads.items()}.items():
+            self._counters.payloads_put += 1
+            await self._patiently(
+                f"storing payload {name}", lambda name=name, data=data: self._ports.payloads.put(name, data)
+            )
+            self.unstored.pop(name, None)
+
     async def _get(self, ref: BlobRef) -> bytes:
         return await self._ports.payloads.get(ref.name, ref.size)
 
@@ -166,9 +176,15 @@ def _loaded(instance_id: str, stored: StoredInstance) -> Instance | None:
 def needed_refs(instance: Instance, inbound: Sequence[Inbound]) -> Sequence[BlobRef]:
     """Return the references a turn may have to resolve: of the messages, of a pending start, of a cold history."""
     row = instance.row
-    if instance.execution is not None and len(inbound) == 1:
+    if len(inbound) == 1 and row is not None and not row.kept:  # the two that are usual
         body = inbound[0].message.body
-        if isinstance(body, TaskCompletedEvent) and not isinstance(body.result, BlobRef):
+        if type(body) is StartInstance and instance.state.started is None and not row.status.is_terminal:
+            return [value for value in (row.input, row.tags) if type(value) is BlobRef]
+        if (
+            type(body) is TaskCompletedEvent
+            and instance.execution is not None
+            and type(body.result) is not BlobRef
+        ):
             return ()
     if row is not None and row.status.is_terminal and instance.state.started is None:
         return ()  # without its history: it takes none of these

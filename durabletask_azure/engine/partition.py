@@ -10,29 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from durabletask_azure.core.failures import FailureDetails, describe_failure
-from durabletask_azure.core.instance import Instance
-from durabletask_azure.core.messages import Inbound, ResetInstance
 from durabletask_azure.core.partitioning import partition_name
 from durabletask_azure.core.registry import Registry
 from durabletask_azure.core.replay import RuntimeOptions
-from durabletask_azure.core.turn import Turn, TurnContext, overdue_timers, run_turn
 from durabletask_azure.engine.cache import WarmCache
 from durabletask_azure.engine.chain import CommitChain
 from durabletask_azure.engine.committing import Committer
 from durabletask_azure.engine.counters import Counters
-from durabletask_azure.engine.inbox import Inbox, Item, need_history
-from durabletask_azure.engine.loader import Loader, UnreadableRowError, needed_refs
+from durabletask_azure.engine.inbox import Inbox
+from durabletask_azure.engine.loader import Loader
 from durabletask_azure.engine.quiet import Quiet
 from durabletask_azure.engine.recovery import Recovery
 from durabletask_azure.engine.retention import keep_retention
 from durabletask_azure.engine.retrying import RETRIED, patiently
+from durabletask_azure.engine.running import Runner
 from durabletask_azure.engine.sender import Sender
 from durabletask_azure.engine.work import Work
 from durabletask_azure.errors import PartitionLostError
@@ -96,6 +91,7 @@ class PartitionOwner:
         self.loader = Loader(ports, settings, counters, partition=self.partition, keep_going=self.is_alive)
         self.committer = Committer(self)
         self.recovery = Recovery(self)
+        self._runner = Runner(self)
         self.sender = Sender(ports, settings, counters, self.is_alive, self.spawn, self.recovery.unsent_of)
 
     def is_alive(self) -> bool:
@@ -181,162 +177,13 @@ class PartitionOwner:
         items = await self.recovery.careful(self.inbox.take(self.settings.receive_messages_max))
         epoch = self.committer.epoch
         work = Work(n=self.committer.next_n(), epoch=epoch)
-        by_instance: dict[str, list[Item]] = {}
-        is_nudged = False
-        for item in items:
-            own = by_instance.get(item.instance_id)
-            if own is None:
-                by_instance[item.instance_id] = [item]
-            else:
-                own.append(item)
-            is_nudged = is_nudged or item.inbound is None
         self.busy_since = self.ports.clock.monotonic()
-        server_now = await self._server_time() if is_nudged else None
-        instances = await self._load(by_instance, work)
-        context: TurnContext | None = None
-        for instance, own in instances:
-            first = own[0].inbound
-            if first is not None and len(own) == 1:
-                inbound = [first]
-                now = server_now or first.enqueued_at
-            else:
-                inbound = [item.inbound for item in own if item.inbound is not None]
-                now = server_now or max(one.enqueued_at for one in inbound)
-            if len(inbound) < len(own) and not instance.is_terminal:
-                inbound += overdue_timers(instance, now, self.settings.timer_grace_s)
-            loaded: Mapping[str, str] = _NOTHING
-            broken: FailureDetails | None = None
-            refs = needed_refs(instance, inbound)
-            if refs:
-                loaded, broken = await self.loader.values(instance, refs)
-            if self.quiet.holder is not None:
-                await self.quiet.wait(self)
-            if self.committer.epoch != epoch:
-                break
-            if context is None or refs or context.server_now is not now:
-                context = self._context(work, now)
-            try:
-                failure = broken or self.recovery.poisoned(own)
-                turn = self._run(instance, inbound, loaded, context, failure)
-            except KeyboardInterrupt as error:
-                if threading.current_thread() is threading.main_thread():
-                    raise
-                await self._interrupted(instance, own, work, error)
-                del by_instance[instance.instance_id]  # given back already
-                continue
-            if turn.uploads:
-                self.loader.unstored.update(turn.uploads)
-            work.turns.append((turn, own))
+        by_instance = await self._runner.run(items, work)
         self.busy_since = None
         if self.committer.epoch != epoch or not self._alive:
             self.committer.give_back([item for own in by_instance.values() for item in own], work.pinned)
             return
         self.committer.submit(work)
-
-    async def _interrupted(
-        self, instance: Instance, own: list[Item], work: Work, error: KeyboardInterrupt
-    ) -> None:
-        """Fail an instance whose orchestrator raised what ends a process: no signal arrives on this thread."""
-        work.pinned.remove(instance)
-        await self.committer.drain()
-        self.committer.give_back(own, [instance])
-        failure = describe_failure(error, text_bytes_max=self.settings.failure_text_bytes_max)
-        self.recovery.condemn(instance.instance_id, self.options.codecs.encode_failure(failure))
-
-    async def _load(
-        self, by_instance: dict[str, list[Item]], work: Work
-    ) -> list[tuple[Instance, list[Item]]]:
-        warm = self.warm.find(self.partition, by_instance)
-        if any(instance is not None and not instance.is_cacheable for instance in warm.values()):
-            # ended or purged by a commit still under way: once that is done, only storage knows what is there
-            await self.committer.drain()
-            warm = self.warm.find(self.partition, by_instance)
-        warm = await self._forget(by_instance, warm)
-        work.pinned += [instance for instance in warm.values() if instance is not None]
-        self.warm.pin(self.partition, work.pinned)
-        missing = [name for name, instance in warm.items() if instance is None]
-        if missing:
-            whole = {name for name in missing if need_history(by_instance[name])}
-            results = await self.loader.instances(missing, whole)
-            for name, result in zip(missing, results, strict=True):
-                if isinstance(result, UnreadableRowError):
-                    await self.recovery.put_aside(by_instance.pop(name), str(result))
-                elif isinstance(result, BaseException):
-                    raise result
-                else:
-                    self.warm.pin(self.partition, (result,))
-                    work.pinned.append(result)
-                    warm[name] = result
-        return [(instance, by_instance[name]) for name, instance in warm.items() if instance is not None]
-
-    async def _forget(
-        self, by_instance: dict[str, list[Item]], warm: dict[str, Instance | None]
-    ) -> dict[str, Instance | None]:
-        """Leave out of ``warm`` what is to be taken up again from its history: that is in storage only."""
-        names = [
-            name
-            for name, own in by_instance.items()
-            if warm[name] is not None
-            for one in own
-            if one.inbound is not None and type(one.inbound.message.body) is ResetInstance
-        ]
-        if not names:
-            return warm
-        await self.committer.drain()
-        for name in names:
-            self.warm.drop(self.partition, name)
-        return self.warm.find(self.partition, by_instance)
-
-    def _run(
-        self,
-        instance: Instance,
-        inbound: Sequence[Inbound],
-        loaded: Mapping[str, str],
-        context: TurnContext,
-        broken: FailureDetails | None,
-    ) -> Turn:
-        monotonic, counters = self.ports.clock.monotonic, self.counters
-        begun = monotonic()
-        replay = 0 if instance.cold is None or instance.execution is not None else len(instance.cold)
-        turn = run_turn(instance, inbound, loaded, context, broken=broken)
-        took = monotonic() - begun
-        counters.turns += 1
-        counters.events += turn.events
-        if replay and instance.execution is not None:
-            counters.replayed_events += replay
-        for note in turn.notes:
-            self.counters.messages_dropped += 1
-            _log.info("%s: %s", self.name, note)
-        if took > self.settings.turn_warning_s:
-            self.counters.slow_turns += 1
-            _log.warning(
-                "instance %r held up its worker for %.2f s without awaiting: orchestrators must not block",
-                instance.instance_id,
-                took,
-            )
-        return turn
-
-    def _context(self, work: Work, now: datetime) -> TurnContext:
-        return TurnContext(
-            partition=self.partition,
-            partitions=self.ports.info.partitions,
-            n=work.n,
-            sent=self.committer.sent(),
-            server_now=now,
-            settings=self.settings,
-            registry=self.registry,
-            options=self.options,
-            confirmed=self.confirmed,
-        )
-
-    async def _server_time(self) -> datetime:
-        return await patiently(
-            self.ports.clock,
-            self.settings,
-            "asking the store's time",
-            self.ports.store.server_time,
-            keep_going=self.is_alive,
-        )
 
     # ------------------------------------------------------------------ beside the loop
 

@@ -216,17 +216,19 @@ class Recovery:
 
         What a process has ended over while it was handled by itself is handled so until it is done with.
         """
-        attempts = self._owner.committer.attempts
+        attempts, inbox = self._owner.committer.attempts, self._owner.inbox
+        if not (self._is_wary or attempts or inbox.delivery_count >= self._settings.careful_delivery_count):
+            return items
         for position, item in enumerate(items):
             is_known = bool(attempts) and item.attempt_key in attempts
             if not (self._is_wary or is_known or self._is_suspicious(item)):
                 continue
             if position > 0:
-                self._owner.inbox.give_back(items[position:])
+                inbox.give_back(items[position:])
                 return items[:position]
-            self._owner.inbox.give_back(items[1:])
+            inbox.give_back(items[1:])
             # What waited at the take-over is dealt with once messages have come and none is left.
-            self._is_wary = self._is_wary and (item.origin is None or len(self._owner.inbox) > 0)
+            self._is_wary = self._is_wary and (item.origin is None or len(inbox) > 0)
             await self._note(item)
             return items[:1]
         return items
@@ -251,6 +253,11 @@ class Recovery:
                     error_type="PoisonMessage",
                 ),
             )
+
+    @property
+    def has_condemned(self) -> bool:
+        """Whether any instance is to be failed at its next turn."""
+        return bool(self._condemned)
 
     def condemn(self, instance_id: str, failure: FailureDetails) -> None:
         """Have the instance failed instead of run at its next turn."""
@@ -282,6 +289,13 @@ class Recovery:
         )
 
     # ------------------------------------------------------------------ after a commit
+
+    def after_all(self, turns: Sequence[Turn], *, are_plain: bool) -> None:
+        """Do what committed turns ask for beyond their messages."""
+        if are_plain and not self._codeless:
+            return
+        for turn in turns:
+            self.after(turn)
 
     def after(self, turn: Turn) -> None:
         """Do what a committed turn asks for beyond its messages."""

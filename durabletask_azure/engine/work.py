@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from durabletask_azure.core.instance import Instance
@@ -15,16 +15,26 @@ __all__ = ["Attempts", "Work", "closing_of", "settle"]
 
 @dataclass(slots=True)
 class Work:
-    """A batch that was run: the turns, with the items each handled."""
+    """A batch that was run: the turns, and beside each the items it handled."""
 
     n: int
     epoch: int
-    turns: list[tuple[Turn, list[Item]]] = field(default_factory=list[tuple[Turn, list[Item]]])
+    turns: list[Turn] = field(default_factory=list[Turn])
+    handled: list[list[Item]] = field(default_factory=list[list[Item]])
     pinned: list[Instance] = field(default_factory=list[Instance])
+    is_plain: bool = False
+    """Whether there are turns, and all of them are plain."""
 
     def items(self) -> list[Item]:
         """All items of the batch."""
-        return [item for _, items in self.turns for item in items]
+        return [item for items in self.handled for item in items]
+
+    def items_of(self, turns: Sequence[Turn]) -> list[Item]:
+        """The items that these of its turns handled."""
+        if turns is self.turns:
+            return self.items()
+        handled = dict(zip(map(id, self.turns), self.handled, strict=True))
+        return [item for turn in turns for item in handled[id(turn)]]
 
 
 def closing_of(items: Iterable[Item]) -> list[Delivery]:
@@ -35,19 +45,20 @@ def closing_of(items: Iterable[Item]) -> list[Delivery]:
         origin = item.origin
         if origin is None:
             continue
-        count = 1
         if origin.left > 1:  # of a pack
             count = counts[id(origin)] = counts.get(id(origin), 0) + 1
-        if origin.left == count:
-            closing.append(origin.delivery)
+            if origin.left > count:
+                continue
+        closing.append(origin.delivery)
     return closing
 
 
 def settle(items: Iterable[Item]) -> None:
     """Note that items are done with."""
     for item in items:
-        if item.origin is not None:
-            item.origin.left -= 1
+        origin = item.origin
+        if origin is not None:
+            origin.left -= 1
 
 
 class Attempts:

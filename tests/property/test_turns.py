@@ -159,7 +159,7 @@ class Run:
         self.waiting += [message for message, _ in put_back(turn)]
         if "i1" in bench.rows:
             for event in bench.history():
-                if isinstance(event, EventRaisedEvent) and event.commit == bench.n and turn.main:
+                if isinstance(event, EventRaisedEvent) and event.commit == bench.n and turn.writes():
                     self.applied[bench.rows["i1"].execution_id, event.source_id] += 1
 
 

@@ -271,7 +271,7 @@ _ALL = (
     Mutant(
         "stale-values-wanted",
         "the lost value of a message for a past execution fails the instance",
-        f"{_ENGINE}.partition:needed_refs",
+        f"{_ENGINE}.running:needed_refs",
         sabotage.values_of_stale_messages,
         ("settles", "reuse", "duplicates", "crashes"),
         2_000,
@@ -303,7 +303,7 @@ _ALL = (
     Mutant(
         "trimmed-after-the-commit",
         "segments of past executions are deleted after the row has forgotten them",
-        f"{_CORE}.turn:_trim_past",
+        f"{_CORE}.turn:trim_past",
         sabotage.trimmed_after_the_commit,
         ("crashes", "mixed", "purges"),
         600,

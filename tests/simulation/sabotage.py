@@ -384,8 +384,8 @@ def session_leaked(original: Any) -> Any:
 def trimmed_after_the_commit(original: Any) -> Any:
     def trim_past(turn: Any, ctx: Any) -> None:
         original(turn, ctx)
-        turn.cleanup += [write for write in turn.main if isinstance(write, DeleteSegments)]
-        turn.main[:] = [write for write in turn.main if not isinstance(write, DeleteSegments)]
+        turn.cleanup += tuple(write for write in turn.main if isinstance(write, DeleteSegments))
+        turn.main = tuple(write for write in turn.main if not isinstance(write, DeleteSegments))
 
     return trim_past
 

@@ -100,6 +100,7 @@ def to_activities(outbound: Outbound) -> ToActivities:
 def came_to(turn: Turn) -> tuple[object, ...]:
     """Return all a turn came to, the instance left out."""
     return (
+        turn.row,
         turn.segments,
         turn.main,
         turn.cleanup,
@@ -376,7 +377,7 @@ class Bench:
     def check(self, turn: Turn) -> None:
         id = turn.instance.instance_id
         again = self.unsent(id, self.n - 1)
-        assert [out for out in again if out in turn.outbound] == turn.outbound
+        assert tuple(out for out in again if out in turn.outbound) == turn.outbound
         # a timer that was cancelled as soon as it was made is all that may be sent for nothing
         extra = [out for out in again if out not in turn.outbound]
         assert all(isinstance(body, TimerFiredEvent) for body in bodies(extra))

@@ -159,7 +159,7 @@ def test_what_follows_an_end_in_the_same_batch_is_dropped() -> None:
     bench.begin("one_activity")
     turn = bench.turn(bench.task_done(1), bench.fail(), bench.terminated())
     assert bench.rows["i1"].status == "FAILED"
-    assert turn.notes == ["dropped ExecutionTerminatedEvent for 'i1': the instance has ended"]
+    assert turn.notes == ("dropped ExecutionTerminatedEvent for 'i1': the instance has ended",)
 
 
 def test_events_behind_the_last_one_the_code_needed_stay_in_the_history() -> None:
@@ -190,7 +190,7 @@ def test_b36_an_undeliverable_event_is_parked_three_times_and_dropped_with_a_not
     known = {message.id}
     for delay in (10, 60, 600):
         turn = bench.turn(message)
-        assert turn.main == []
+        assert turn.writes() == []
         ((message, until),) = put_back(turn)
         assert until == bench.now + timedelta(seconds=delay)
         assert message.id not in known
@@ -277,7 +277,7 @@ def test_b20_f22_a_timer_that_comes_early_is_put_back_until_it_is_due() -> None:
     early = bench.turn(bench.fired(1, after(60)), at=after(59.9))
     ((again, until),) = put_back(early)
     assert until == after(60)
-    assert early.main == []
+    assert early.writes() == []
     bench.turn(again, at=after(60))
     assert bench.rows["i1"].output == '"rang"'
     fired = [event for event in bench.history() if isinstance(event, TimerFiredEvent)]
@@ -371,4 +371,4 @@ def test_messages_come_out_with_the_sender_they_came_in_with() -> None:
     assert put_back(turn)[0][0].sender == sender
     assert isinstance(put_back(turn)[0][0], Message)
     assert bodies(turn.eventless)[0] == put_back(turn)[0][0].body
-    assert not any(isinstance(write, PutInstance) for write in turn.main)
+    assert not any(isinstance(write, PutInstance) for write in turn.writes())

@@ -67,7 +67,7 @@ def test_a_transaction_keeps_to_the_limit_of_rows() -> None:
 
 def test_a_transaction_keeps_to_the_limit_of_bytes() -> None:
     turns = begun(Bench(waits), 6, size=10_000)
-    limit = 2 * max(sum(write_size(write) for write in turn.main) for turn in turns)
+    limit = 2 * max(sum(write_size(write) for write in turn.writes()) for turn in turns)
     groups = plan(turns, bytes_max=limit)
     assert [len(group.turns) for group in groups] == [2, 2, 2]
     assert all(sum(write_size(write) for write in group.writes()) <= limit for group in groups)
@@ -100,14 +100,14 @@ def test_segments_that_fit_go_with_the_row_and_others_are_staged_before() -> Non
     turn = bench.turn(bench.wake_up(), is_committed=False)
     assert turn.segments
     (together,) = plan([turn])
-    assert (together.staged, together.main) == ([], turn.segments)
+    assert (together.staged, together.main) == ([], [*turn.segments])
     (apart,) = plan([turn], bytes_max=20_000)
-    assert apart.staged == [turn.segments]
+    assert apart.staged == [[*turn.segments]]
     assert apart.writes() == turn.writes()
 
 
 def eventless(turn: Turn, count: int, size: int) -> Turn:
-    turn.eventless.extend(
+    turn.eventless += tuple(
         to_instance("other" + "y" * size, PurgeInstance(), message_id=f"m{index}", partitions=1)
         for index in range(count)
     )
@@ -160,7 +160,7 @@ def test_the_sends_of_a_group_are_in_the_order_of_its_turns() -> None:
 
 def test_a_long_deletion_is_cut_into_pieces() -> None:
     (turn,) = begun(Bench(waits), 1)
-    turn.cleanup.append(DeleteSegments("i0", "x", 5, 230))
+    turn.cleanup += (DeleteSegments("i0", "x", 5, 230),)
     (group,) = plan([turn], rows_max=100)
     pieces = [write for part in group.cleanup for write in part]
     assert [(piece.first, piece.count) for piece in pieces if isinstance(piece, DeleteSegments)] == [

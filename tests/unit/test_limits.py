@@ -70,6 +70,20 @@ def test_a_fan_out_up_to_its_limit_runs_and_over_it_fails_the_instance() -> None
     assert "6 tasks are open at once, more than open_tasks_max allows (5)" in failure(bench).message
 
 
+def test_acting_for_ever_after_a_result_is_as_bad() -> None:
+    async def later(ctx: Any, value: Any) -> None:
+        await ctx.call_activity("work")
+        while True:
+            ctx.call_activity("work")
+
+    bench = Bench(later)
+    bench.options = RuntimeOptions(actions_max=100)
+    bench.begin("later")
+    bench.turn(bench.task_done(1, 1))
+    assert failure(bench).error_type == LIMIT
+    assert bench.kinds().count("TaskScheduled") == 1
+
+
 def test_an_orchestrator_that_acts_for_ever_fails_before_it_takes_all_memory() -> None:
     bench = Bench(forever)
     bench.options = RuntimeOptions(actions_max=100, steps_max=1_000)

@@ -57,7 +57,7 @@ def test_a_wake_up_that_comes_too_early_is_put_back_until_the_start() -> None:
     bench.insert("quick", scheduled_start=after(60))
     turn = bench.turn(bench.wake_up())
     assert put_back(turn)[0][1] == after(60)
-    assert turn.main == []
+    assert turn.writes() == []
     bench.now = after(60)
     bench.turn(put_back(turn)[0][0])
     assert bench.rows["i1"].status == "COMPLETED"

@@ -38,7 +38,7 @@ def test_f33_an_instance_with_unsent_messages_is_purged_later() -> None:
     bench.turn(bench.child_start("quick", parent=Parent("p", "px", 1)))
     turn = bench.turn(bench.purge())
     ((again, until),) = put_back(turn)
-    assert (turn.main, until) == ([], after(1))
+    assert (turn.writes(), until) == ([], after(1))
     bench.sent = bench.n
     bench.turn(again)
     assert bench.rows == {}
@@ -54,9 +54,9 @@ def test_f33_a_purge_leaves_a_tombstone_and_nothing_else() -> None:
     turn = bench.turn(bench.purge(execution="x2"), bench.purge(execution="x2"))
     assert bench.rows == {}
     assert bench.segments == {}
-    assert [type(write) for write in turn.main] == [DeleteInstance, PutTombstone]
+    assert [type(write) for write in turn.writes()] == [DeleteInstance, PutTombstone]
     assert all(isinstance(write, DeleteSegments) and write.count for write in turn.cleanup)
-    assert turn.dropped_payloads == [payload_prefix(0, "i1")]
+    assert turn.dropped_payloads == (payload_prefix(0, "i1"),)
     tombstone = bench.tombstones["i1"]
     assert (tombstone.execution_id, tombstone.expires_at) == ("x2", after(24 * 3600))
     assert [past.execution_id for past in tombstone.leftovers] == ["x0", "x1", "x2"]
@@ -68,7 +68,7 @@ def test_a_purge_of_another_execution_is_dropped() -> None:
     bench = Bench(quick)
     bench.begin("quick")
     assert bench.turn(bench.purge(execution="x0")).is_empty
-    assert bench.turn(bench.replace("quick", ("COMPLETED",)), bench.purge(execution="x1")).main
+    assert bench.turn(bench.replace("quick", ("COMPLETED",)), bench.purge(execution="x1")).writes()
     assert bench.rows["i1"].execution_id == "x2"
 
 

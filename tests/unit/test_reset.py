@@ -126,7 +126,7 @@ def test_a_generation_that_began_with_a_message_at_hand_is_cut_before_both() -> 
     ]
     execution = bench.rows["i1"].execution_id
     turn = bench.turn(reset(bench, 1, execution=execution))
-    assert turn.outbound == []
+    assert turn.outbound == ()
     assert bench.turn().outbound
     bench.turn(bench.task_done(1, "A", execution="x2"))
     assert bench.rows["i1"].output == '["A","G"]'
@@ -172,7 +172,7 @@ def test_a_reset_terminates_the_children_started_since_and_cancels_far_timers() 
     assert isinstance(order, ExecutionTerminatedEvent)
     assert (order.recurse, order.parent_execution_id) == (True, "x1")
     assert to_partition(turn.eventless[0]).message.instance_id == "c"
-    assert turn.cancels == [ids(begun.outbound)[1]]
+    assert turn.cancels == (ids(begun.outbound)[1],)
     bench.turn()
     bench.turn(bench.task_done(1, execution="x2"))
     # The child of the new task takes the id of the one that was called off.
@@ -221,7 +221,7 @@ def test_values_of_a_copied_history_go_when_nobody_reads_them_any_more() -> None
     bench.turn(bench.fail())
     bench.turn(rewind(bench))
     turn = bench.turn()
-    assert (bench.rows["i1"].past, turn.dropped_payloads) == ((), [])
+    assert (bench.rows["i1"].past, turn.dropped_payloads) == ((), ())
     bench.turn(bench.fail())
     turn = bench.turn(bench.replace("waits", ("FAILED",), execution="x3"))
     turn = bench.turn(bench.suspended())

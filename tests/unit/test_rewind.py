@@ -111,7 +111,7 @@ def test_a_rewound_instance_sends_what_failed_again_and_replays_the_rest() -> No
     # The old history is what it was.
     assert decode_events(bench.lines("i1", "x1", row.past[0].segments)) == old
     # The code runs in the next turn: it has nothing new to do.
-    assert bench.turn().outbound == []
+    assert bench.turn().outbound == ()
     assert bench.rows["i1"].ready is False
     bench.turn(bench.task_done(2, "B", execution="x2"))
     assert bench.rows["i1"].output == '["A","B"]'
@@ -221,7 +221,7 @@ def test_events_right_behind_a_rewind_wait_for_its_first_turn() -> None:
     bench.begin("waits")
     bench.turn(bench.fail())
     turn = bench.turn(rewind(bench), bench.raised("go", 5))
-    assert (len(bench.rows["i1"].kept), turn.eventless) == (1, [])
+    assert (len(bench.rows["i1"].kept), turn.eventless) == (1, ())
     bench.turn()
     assert (bench.rows["i1"].status, bench.rows["i1"].output) == ("COMPLETED", "5")
 
@@ -248,7 +248,7 @@ def test_what_the_old_execution_had_not_sent_is_still_sent_once() -> None:
     assert [body.timer_id for body in bodies(turn.outbound) if isinstance(body, TimerFiredEvent)] == [2, 3]
     assert set(ids(turn.outbound)).isdisjoint(ids(begun.outbound))
     # The far timer of the old execution need not stay in the queue.
-    assert turn.cancels == [ids(begun.outbound)[2]]
+    assert turn.cancels == (ids(begun.outbound)[2],)
 
 
 def test_a_timer_that_fired_before_the_failure_is_not_set_again() -> None:
@@ -266,7 +266,7 @@ def test_open_tasks_of_the_prefix_come_back_after_a_change_of_owner() -> None:
     bench = Bench(two)
     failed_at_b(bench)
     turn = bench.turn(rewind(bench))
-    assert bench.unsent("i1", bench.n - 1) == turn.outbound
+    assert tuple(bench.unsent("i1", bench.n - 1)) == turn.outbound
     assert bench.unsent("i1", bench.n) == []
 
 
@@ -328,7 +328,7 @@ def test_a_failure_that_was_handled_is_kept() -> None:
     assert bench.rows["i1"].status == "FAILED"
     assert [event.event_id for event in events[: point(bench)] if event.event_id > 0] == [1, 2, 3]
     turn = bench.turn(rewind(bench))
-    assert turn.outbound == []
+    assert turn.outbound == ()
     assert bench.kinds()[-3:] == ["OrchestratorStarted", "TaskCompleted", "ExecutionRewound"]
 
 

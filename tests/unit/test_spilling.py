@@ -167,7 +167,7 @@ def test_b112_a_value_over_the_cap_fails_the_instance_and_nothing_else_is_schedu
     assert isinstance(row.failure, FailureDetails)
     assert row.failure.error_type == "PayloadTooLargeError"
     assert "at most 4,000 are allowed" in row.failure.message
-    assert (turn.outbound, turn.uploads, row.custom_status) == ([], {}, None)
+    assert (turn.outbound, turn.uploads, row.custom_status) == ((), {}, None)
     assert bench.kinds() == ["OrchestratorStarted", "ExecutionStarted", "ExecutionCompleted"]
 
 
@@ -186,7 +186,7 @@ def test_b80_what_no_json_can_hold_fails_the_instance_alone(what: str) -> None:
     assert row.status == "FAILED"
     assert isinstance(row.failure, FailureDetails)
     assert row.failure.error_type.endswith("ValueError" if what == "failure" else ".ConfigurationError")
-    assert turn.outbound == []
+    assert turn.outbound == ()
 
 
 def test_a_converter_that_makes_text_no_utf8_can_hold_fails_the_instance_alone() -> None:

@@ -48,7 +48,7 @@ def test_f21_a_start_for_a_living_instance_fails_the_parents_task() -> None:
     assert (answer.instance_id, answer.execution_id) == ("p", "px")
     assert isinstance(answer.body, SubOrchestrationInstanceFailedEvent)
     assert answer.body.task_scheduled_id == 1
-    assert turn.main == []
+    assert turn.writes() == []
     assert ids(bench.turn(start).eventless) == [answer.id]
 
 

@@ -198,6 +198,25 @@ async def test_a_task_may_be_cancelled_together_with_the_wait_for_it() -> None:
     assert play.result == [True, True]
 
 
+async def test_a_task_may_be_cancelled_together_with_the_second_of_two_waits_for_it() -> None:
+    async def flow(ctx: Any) -> list[Any]:
+        timer = ctx.create_timer(ctx.current_utc_datetime)
+
+        async def wait() -> None:
+            await timer
+
+        waiters = [asyncio.create_task(wait()), asyncio.create_task(wait())]
+        await asyncio.sleep(0)
+        waiters[1].cancel()
+        timer.cancel()
+        await asyncio.wait(waiters)
+        return [type(waiters[0].exception()).__name__, waiters[1].cancelled()]
+
+    play = Play(flow)
+    assert play.start().cancelled_timers == (1,)
+    assert play.result == ["TaskCancelledError", True]
+
+
 def test_a_fan_out_of_very_many_tasks_is_linear() -> None:
     tasks = completable(100_000)
     group = when_all(tasks)
