@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from durabletask_azure.engine.operations import Asked
 from durabletask_azure.errors import HubUnavailableError
@@ -56,11 +56,10 @@ class _Asking(Generic[T]):
 
     def begin(self) -> None:
         """Begin; a call that cannot be made fails alone."""
-        call, self.call = self.call, None
-        assert call is not None
+        call, self.call = cast(Call[T], self.call), None
         try:
-            if not isinstance(call, Errand) or not call.at_once(self):
-                self.go_on(call)
+            if not (isinstance(call, Errand) and cast(Errand[T], call).at_once(self)):
+                self.go_on(cast(Call[T], call))
         except Exception as error:
             self.fail(error)
 
@@ -133,6 +132,7 @@ class Blocking(_Asking[T]):
             self.error = None  # whose traceback refers to this frame
 
     def conclude(self) -> None:
+        """Let the thread go on."""
         with contextlib.suppress(RuntimeError):  # abandoned, and answered all the same
             self._concluded.release()
 
@@ -157,12 +157,14 @@ class _Crossed(_Asking[T], asyncio.Future[T]):
         self.error = None
 
     def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel the future, and stop the call."""
         if not super().cancel(msg):
             return False
         self.crossing.left(self)
         return True
 
     def conclude(self) -> None:
+        """Have the future resolved at home."""
         self.crossing.concluded(self)
 
     def settle(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Self, TypeVar, cast
 
 from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
 from durabletask_azure.crossing import Blocking, Call, Crossing
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, TaskHubError
 from durabletask_azure.opening import OpenedPorts, OpenPorts
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings

@@ -238,6 +238,7 @@ async def test_a_wait_that_fails_leaves_nobody_waiting() -> None:
         ports.limits,
         10,
         Handover("p", lambda: True),
+        bell,
     )
     connection.close()
     broken = replace(ports, store=store, changes=LocalChangeSignal(bell))
