@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from durabletask_azure.engine.operations import Asked
 from durabletask_azure.errors import HubUnavailableError
@@ -47,7 +47,7 @@ class _Asking(Generic[T]):
     """
 
     __slots__ = ()
-    call: Call[T] | None
+    call: Call[T]
     context: contextvars.Context
     hub: asyncio.AbstractEventLoop
     quit: Callable[[], object] | None
@@ -56,10 +56,10 @@ class _Asking(Generic[T]):
 
     def begin(self) -> None:
         """Begin; a call that cannot be made fails alone."""
-        call, self.call = cast(Call[T], self.call), None
+        call = self.call
         try:
-            if not (isinstance(call, Errand) and cast(Errand[T], call).at_once(self)):
-                self.go_on(cast(Call[T], call))
+            if not isinstance(call, Errand) or not call.at_once(self):  # pyright: ignore[reportUnknownMemberType]
+                self.go_on(call)  # pyright: ignore[reportUnknownArgumentType] - it knows no type of a narrowed errand
         except Exception as error:
             self.fail(error)
 
