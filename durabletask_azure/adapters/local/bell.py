@@ -13,7 +13,7 @@ import asyncio
 import threading
 from collections.abc import Iterable, Sequence
 
-__all__ = ["ACTIVITIES", "MEMBERS", "Bell", "Topic", "changed", "ended", "wake"]
+__all__ = ["ACTIVITIES", "MEMBERS", "Bell", "Topic", "changed", "ended", "is_end", "wake"]
 
 Topic = int | str
 ACTIVITIES = -1
@@ -35,6 +35,11 @@ def changed(instance_id: str) -> str:
 def ended(instance_id: str) -> str:
     """Return the topic of an instance's end, and of its row's removal."""
     return f"e{instance_id}"
+
+
+def is_end(topic: str) -> bool:
+    """Return whether a text is a topic of :func:`ended`."""
+    return topic.startswith("e")
 
 
 class Bell:
@@ -141,11 +146,16 @@ class Bell:
         with self._lock:
             return sum(len(some) for topic, some in self._waiting.items() if isinstance(topic, str))
 
-    def ring_instances(self) -> list[Waiter]:
-        """Return everybody who waits for any instance."""
+    def ring_instances(self, *, with_ends: bool) -> list[Waiter]:
+        """Return everybody who waits for changes of any instance, and with ``with_ends`` for its end."""
         with self._lock:
-            self._noted.clear()
-            topics = [topic for topic in self._waiting if isinstance(topic, str)]
+            if with_ends:
+                self._noted.clear()
+            topics = [
+                topic
+                for topic in self._waiting
+                if isinstance(topic, str) and (with_ends or not is_end(topic))
+            ]
         return self.ring(topics)
 
     def ring_all(self) -> list[Waiter]:
