@@ -33,7 +33,7 @@ from durabletask_azure.errors import (
 from durabletask_azure.ports import HubPorts, InstanceFilter, StoredInstance
 from durabletask_azure.settings import Settings
 
-__all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory", "report_of", "spilled"]
+__all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory", "report_of"]
 
 _log = logging.getLogger("durabletask_azure.engine.instances")
 _FETCHES_MAX = 16
@@ -116,7 +116,7 @@ class InstanceReader:
 
     async def report(self, row: InstanceRow, *, fetch_payloads: bool) -> InstanceReport:
         """Return a row with its values as text; errors as :meth:`state`."""
-        refs = spilled(row, fetch_payloads=fetch_payloads)
+        refs = _spilled(row, fetch_payloads=fetch_payloads)
         loaded = await self._load(row.instance_id, refs) if refs else {}
         return report_of(row, loaded, fetch_payloads=fetch_payloads)
 
@@ -302,7 +302,7 @@ class InstanceReader:
         return {name: text for name, text in zip(wanted, texts, strict=True) if text is not None}
 
 
-def spilled(row: InstanceRow, *, fetch_payloads: bool) -> list[BlobRef]:
+def _spilled(row: InstanceRow, *, fetch_payloads: bool) -> list[BlobRef]:
     """Return those values of a row that a report of it needs and that are not in the row."""
     values: tuple[Payload | Failure, ...] = (row.custom_status, row.tags, row.failure)
     if fetch_payloads:
@@ -311,9 +311,10 @@ def spilled(row: InstanceRow, *, fetch_payloads: bool) -> list[BlobRef]:
 
 
 def report_of(row: InstanceRow, loaded: Mapping[str, str], *, fetch_payloads: bool) -> InstanceReport:
-    """Return the report of a row whose :func:`spilled` values are ``loaded``: text by name.
+    """Return the report of a row; ``loaded`` are the texts of values that are not in it, by name.
 
     Raises:
+        PayloadMissingError: one that is needed is not among them.
         InstanceUnreadableError: what is stored cannot be decoded.
     """
     failure, text = row.failure, resolve(row.tags, loaded)

@@ -26,7 +26,7 @@ from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, LockRow, PutInstance
 from durabletask_azure.engine.instances import InstanceReport
 from durabletask_azure.engine.operations import ClientOperations, StartRequest
-from durabletask_azure.errors import HubUnavailableError, QueueFullError
+from durabletask_azure.errors import HubUnavailableError, InstanceUnreadableError, QueueFullError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 from tests.contract.builders import WAIT_S, instance
@@ -198,6 +198,22 @@ async def test_values_kept_outside_the_row_are_fetched() -> None:
 
     assert (full.input, with_value.is_going_on) == (large, True)
     assert (short.input, without.is_going_on) == (None, False)
+    await close(ports)
+
+
+async def test_what_cannot_be_read_is_the_error_of_the_wait_alone() -> None:
+    ports = open_local(None, partitions=1)
+    client = operations(ports)
+    damaged, sound = Asking(), Asking()
+    for instance_id, asking in (("damaged", damaged), ("sound", sound)):
+        await ports.store.insert_instance(0, instance(instance_id))
+        assert client.waiting.completion_at_once(instance_id, 60.0, asking, fetch_payloads=True)
+    await finish(ports, msgspec.structs.replace(instance("damaged", status=RuntimeStatus.FAILED), tags="{"))
+    await finish(ports, instance("sound", status=RuntimeStatus.FAILED))
+
+    with pytest.raises(InstanceUnreadableError):
+        await asyncio.wait_for(damaged.told, WAIT_S)
+    assert await asyncio.wait_for(sound.told, WAIT_S) is not None
     await close(ports)
 
 

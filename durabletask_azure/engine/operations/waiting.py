@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.rows import InstanceRow
-from durabletask_azure.engine.instances import InstanceReader, InstanceReport, report_of, spilled
+from durabletask_azure.engine.instances import InstanceReader, InstanceReport, report_of
 from durabletask_azure.engine.operations.asked import Asked
+from durabletask_azure.errors import DurableTaskError
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
@@ -77,10 +78,15 @@ class Waiting:
         if row is None:
             left_s = max(0.0, ending.deadline - self._ports.clock.monotonic())
             asked.go_on(lambda: self.completion(ending.instance_id, left_s, fetch_payloads=fetch_payloads))
-        elif spilled(row, fetch_payloads=fetch_payloads):
+            return
+        try:
+            report = report_of(row, {}, fetch_payloads=fetch_payloads)
+        except (
+            DurableTaskError
+        ):  # a value is not in the row, or cannot be read, which then is the call's error
             asked.go_on(lambda: self._instances.report(row, fetch_payloads=fetch_payloads))
         else:
-            asked.answer(report_of(row, {}, fetch_payloads=fetch_payloads))
+            asked.answer(report)
 
     def forget(self, ending: _Ending) -> None:
         """Forget who waits for an end no more."""
