@@ -91,10 +91,10 @@ class Bell:
                 elif topic in self._noted:
                     self._noted[topic] = True
 
-    def waiters(self, topic: Topic) -> Sequence[Waiter]:
-        """Return who waits for a topic."""
+    def awaited(self, topics: Iterable[Topic]) -> dict[Topic, Sequence[Waiter]]:
+        """Return those of the topics that somebody waits for, and who does."""
         with self._lock:
-            return [*self._waiting.get(topic, ())]
+            return {topic: (*self._waiting[topic],) for topic in self._waiting.keys() & topics}
 
     async def until(self, topic: Topic, waiter: Waiter, timeout_s: float) -> None:
         """Wait for a waiter of :meth:`attend`, at most ``timeout_s`` seconds."""
@@ -125,15 +125,16 @@ class Bell:
     def ring(self, topics: Iterable[Topic]) -> list[Waiter]:
         """Count the rings and return the waiters to resolve (each in its own loop: :func:`wake`)."""
         woken: list[Waiter] = []
+        rung = set(topics)
         with self._lock:
-            for topic in topics:
+            for topic in rung:
                 if isinstance(topic, int):
                     self._counts[topic] = self._counts.get(topic, 0) + 1
-                else:
-                    self._noted.pop(topic, None)
-                waiters = self._waiting.pop(topic, None)
-                if waiters:
-                    woken.extend(waiters)
+            # Most topics concern nobody here.
+            for topic in self._noted.keys() & rung:
+                del self._noted[topic]
+            for topic in self._waiting.keys() & rung:
+                woken += self._waiting.pop(topic)
         return woken
 
     def rouse(self, topic: Topic) -> list[Waiter]:

@@ -87,13 +87,19 @@ class Ends:
         self._bell.join(one.topic, _as_waiter(one))
         self._look_later(one)
 
-    def handed_over(self, writes: Sequence[RowWrite]) -> After | None:
-        """Return what gives the rows of ``writes`` to who waits for them now, once they are committed."""
+    def handed_over(self, writes: Sequence[RowWrite], topics: Sequence[Topic]) -> After | None:
+        """Return what gives the rows of ``writes`` to who waits for these ends now, once they are committed.
+
+        ``topics`` are those that the writes will ring.
+        """
+        awaited = self._bell.awaited(topics)
+        if not awaited:
+            return None
         told = [
             (one, write.row)
             for write in writes
             if isinstance(write, PutInstance) and write.row.status.is_terminal
-            for one in self._bell.waiters(ended(write.row.instance_id))
+            for one in awaited.get(ended(write.row.instance_id), ())
             if isinstance(one, _Attending)
         ]
 
@@ -103,7 +109,7 @@ class Ends:
                 if committed and one.get_loop() is here:  # all others hear the bell
                     one.tell(row)
 
-        return after if told else None
+        return after
 
     def _look_later(self, one: _Attending) -> None:
         loop = one.get_loop()

@@ -119,7 +119,7 @@ class LocalStore:
             completed.delete(transaction)
             if after is not None:
                 transaction.after.append(after)
-            told = self.ends.handed_over(writes)
+            told = self.ends.handed_over(writes, stored.topics)
             if told is not None:
                 transaction.after.append(told)
             return Receipt(lock_etag, etags)
