@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -26,21 +27,21 @@ Call = Callable[[], Coroutine[Any, Any, T]]
 _CLOSED = "the task hub was closed while a call was under way"
 
 
-class Errand(Generic[T]):
+class Errand(ABC, Generic[T]):
     """A call that usually takes no coroutine; called, it makes the one that does all of it."""
 
     __slots__ = ()
 
+    @abstractmethod
     def __call__(self) -> Coroutine[Any, Any, T]:
         """Make the coroutine."""
-        raise NotImplementedError
 
+    @abstractmethod
     def at_once(self, asked: Asked[T]) -> bool:
         """Begin, on the hub's thread, and have ``asked`` told later; return false if it takes the coroutine."""
-        raise NotImplementedError
 
 
-class _Asking(Generic[T]):
+class _Asking(ABC, Generic[T]):
     """A call as the hub's thread sees it: the :class:`Asked` of both classes below.
 
     It runs in its caller's context. ``error`` or else ``given`` is its outcome once :meth:`conclude` is called.
@@ -95,9 +96,9 @@ class _Asking(Generic[T]):
         if quit is not None:
             quit()
 
+    @abstractmethod
     def conclude(self) -> None:
         """Tell whoever waits."""
-        raise NotImplementedError
 
 
 class Blocking(_Asking[T]):

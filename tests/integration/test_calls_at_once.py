@@ -231,8 +231,8 @@ async def until_waiting(hub: TaskHub, count: int) -> None:
     local: object = getattr(hub.ports.close, "__self__", None)
     assert isinstance(local, LocalHub)
     async with asyncio.timeout(WAIT_S):
-        while local.stats().waiting != count:  # noqa: ASYNC110 - no signal tells it
-            await asyncio.sleep(0.005)
+        while local.stats().waiting != count:
+            await hub.arun(lambda: hub.ports.clock.sleep(0.005))
 
 
 async def test_a_cancelled_wait_leaves_nobody_waiting(tmp_path: Path) -> None:
