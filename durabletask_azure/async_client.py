@@ -217,9 +217,10 @@ class AsyncTaskHubClient:
         Raises:
             TimeoutError: it has not ended, or there is no such instance.
         """
-        return await self._hub.arun(
-            self._calls.reading.wait_for_completion(
-                instance_id, fetch_payloads=fetch_payloads, timeout=timeout
+        reading = self._calls.reading
+        return reading.ended(
+            await self._hub.arun(
+                reading.wait_for_completion(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
             )
         )
 

@@ -242,9 +242,10 @@ class TaskHubClient:
         Raises:
             TimeoutError: it has not ended, or there is no such instance.
         """
-        return self._hub.run(
-            self._calls.reading.wait_for_completion(
-                instance_id, fetch_payloads=fetch_payloads, timeout=timeout
+        reading = self._calls.reading
+        return reading.ended(
+            self._hub.run(
+                reading.wait_for_completion(instance_id, fetch_payloads=fetch_payloads, timeout=timeout)
             )
         )
 

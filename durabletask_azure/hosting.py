@@ -16,13 +16,13 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from durabletask_azure.core.payload_codec import NO_CODECS, PayloadCodecs
-from durabletask_azure.crossing import Crossing
-from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, HubUnavailableError, TaskHubError
+from durabletask_azure.crossing import Blocking, Call, Crossing
+from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, TaskHubError
 from durabletask_azure.opening import OpenedPorts, OpenPorts
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
@@ -31,9 +31,6 @@ __all__ = ["EngineThread", "HubHost", "checked_host", "checked_logger"]
 
 T = TypeVar("T")
 _log = logging.getLogger("durabletask_azure.hub")
-Call = Callable[[], Coroutine[Any, Any, T]]
-"""Makes the coroutine to run on the hub's thread; a call that is refused makes none."""
-
 Stop = Callable[[bool], None]
 """Ends a tenant of the hub and waits for it; hurried if true."""
 
@@ -53,6 +50,7 @@ class EngineThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._blocking: set[Blocking[Any]] = set()
 
     @property
     def is_forked(self) -> bool:
@@ -85,12 +83,31 @@ class EngineThread:
             loop = self._started()
             return asyncio.run_coroutine_threadsafe(call(), loop)
 
+    def wait(self, call: Call[T]) -> T:
+        """Have a call run on the thread and wait for its result; errors as :meth:`submit`."""
+        self._check_not_forked()
+        with self._lock:
+            blocking = Blocking(self._started(), call)
+            self._blocking.add(blocking)
+        try:
+            return blocking.wait()
+        finally:
+            with self._lock:
+                self._blocking.discard(blocking)
+
     def cross(self, crossing: Crossing, call: Call[T]) -> asyncio.Future[T]:
-        """Start a coroutine on the thread as :meth:`submit` does, for a caller with an event loop of its own."""
+        """Have a call run on the thread as :meth:`wait` does, for a caller with an event loop of its own."""
         self._check_not_forked()
         with self._lock:
             self._started()
             return crossing.call(call)
+
+    def abandon(self) -> None:
+        """Fail what still waits for the thread, which has ended."""
+        with self._lock:
+            left, self._blocking = self._blocking, set()
+        for blocking in left:
+            blocking.abandon()
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """Return the thread's running loop. Raises ``ConfigurationError`` as :meth:`submit`."""
@@ -260,10 +277,10 @@ class HubHost:
         """
         return self.run_unopened(call if self._opened.is_open else lambda: self._once_open(call))
 
-    async def arun(self, call: Call[T]) -> T:
-        """Run a coroutine on the hub's thread, once the hub is open, and await its result; cancelling the caller
-        cancels it. Errors as :meth:`run`."""
-        return await self.arun_unopened(call if self._opened.is_open else lambda: self._once_open(call))
+    def arun(self, call: Call[T]) -> asyncio.Future[T]:
+        """Run a coroutine on the hub's thread, once the hub is open, and return the future of its result, to be
+        awaited; cancelling it cancels the coroutine. Errors as :meth:`run`."""
+        return self.arun_unopened(call if self._opened.is_open else lambda: self._once_open(call))
 
     async def _once_open(self, call: Call[T]) -> T:
         await self._opened.open()
@@ -278,23 +295,15 @@ class HubHost:
         """
         if self._thread.is_current:
             raise RuntimeError("a synchronous call on the hub's own thread would wait for itself for ever")
-        future = self._thread.submit(call)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise HubUnavailableError("the task hub was closed while a call was under way") from None
-        except BaseException:
-            # Ctrl-C while waiting: the call is not wanted any more. Nothing happens if it raised by itself.
-            future.cancel()
-            raise
+        return self._thread.wait(call)
 
-    async def arun_unopened(self, call: Call[T]) -> T:
-        """Run a coroutine that needs no open hub on the hub's thread, and await its result; cancelling the caller
-        cancels it. Errors as :meth:`run_unopened`."""
+    def arun_unopened(self, call: Call[T]) -> asyncio.Future[T]:
+        """Run a coroutine that needs no open hub on the hub's thread, and return the future of its result, to be
+        awaited; cancelling it cancels the coroutine. Errors as :meth:`run_unopened`."""
         home = asyncio.get_running_loop()
-        return await self._thread.cross(self._crossing(home), call)
+        return self._thread.cross(self._crossings.get(home) or self._new_crossing(home), call)
 
-    def _crossing(self, home: asyncio.AbstractEventLoop) -> Crossing:
+    def _new_crossing(self, home: asyncio.AbstractEventLoop) -> Crossing:
         with self._crossings_lock:
             crossing = self._crossings.get(home)
             if crossing is None:
@@ -393,5 +402,6 @@ def _close_quietly(
 
 def _end(thread: EngineThread, crossings: Mapping[asyncio.AbstractEventLoop, Crossing]) -> None:
     thread.close()
+    thread.abandon()
     for crossing in list(crossings.values()):
         crossing.abandon()

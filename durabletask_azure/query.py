@@ -184,6 +184,10 @@ def moment_of(value: object, what: str) -> datetime | None:
         raise ConfigurationError(f"{what} must lie in the years 1 to 9999 in UTC, not {value}") from error
 
 
+_STORED = {status: RuntimeStatus[status.name] for status in OrchestrationStatus}
+_SEEN = {stored: status for status, stored in _STORED.items()}
+
+
 def before(moment: datetime | None) -> datetime | None:
     """Return the last moment before one that does not belong to a range any more (stores include both ends)."""
     return moment - _MICROSECOND if moment is not None and moment > _EARLIEST else moment
@@ -207,7 +211,7 @@ def check_statuses(statuses: object, what: str = "runtime_status") -> tuple[Orch
 
 def stored_statuses(statuses: Iterable[OrchestrationStatus]) -> tuple[RuntimeStatus, ...]:
     """Return statuses as rows have them."""
-    return tuple(RuntimeStatus[status.name] for status in statuses)
+    return tuple(map(_STORED.__getitem__, statuses))
 
 
 def state_of(
@@ -219,17 +223,20 @@ def state_of(
     """
     row = report.row
     values = (report.input, report.output, report.custom_status)
-    if not all(map(codecs.can_decode, values)):
-        converter = codecs.converter(converter)  # which says what it lacks
+    if not all(map(_is_plain, values)):
+        if not all(map(codecs.can_decode, values)):
+            converter = codecs.converter(converter)  # which says what it lacks
+        values = map(codecs.readable, values)
+    serialized_input, serialized_output, serialized_custom_status = values
     return OrchestrationState(
         instance_id=row.instance_id,
         name=row.name,
-        runtime_status=OrchestrationStatus[row.status.name],
+        runtime_status=_SEEN[row.status],
         created_at=_naive(row.created_at),
         last_updated_at=_naive(row.updated_at),
-        serialized_input=codecs.readable(report.input),
-        serialized_output=codecs.readable(report.output),
-        serialized_custom_status=codecs.readable(report.custom_status),
+        serialized_input=serialized_input,
+        serialized_output=serialized_output,
+        serialized_custom_status=serialized_custom_status,
         failure_details=None if report.failure is None else codecs.readable_failure(report.failure),
         _data_converter=converter,
         execution_id=row.execution_id,
@@ -240,6 +247,13 @@ def state_of(
         completed_at=_naive(row.completed_at) if row.completed_at is not None else None,
         pending_reason=row.reason,
     )
+
+
+def _is_plain(text: str | None) -> bool:
+    """Return whether a stored text is sure to be as it was before it was stored, by its first character."""
+    return text is None or not text.startswith(
+        "~"
+    )  # the mark of ``core/envelope.py``, which no JSON text begins with
 
 
 def _naive(moment: datetime) -> datetime:

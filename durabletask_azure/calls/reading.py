@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
+from typing import Any
 
 from durabletask_azure import history
 from durabletask_azure.calls.arguments import TERMINAL, Arguments, Call, seconds, text_or_none
@@ -12,7 +13,9 @@ from durabletask_azure.calls.filters import select
 from durabletask_azure.calls.histories import readable
 from durabletask_azure.calls.operations import Operations
 from durabletask_azure.core.rows import InstanceRow
+from durabletask_azure.crossing import Errand
 from durabletask_azure.engine.instances import InstanceReport
+from durabletask_azure.engine.operations import Asked
 from durabletask_azure.ports import InstanceFilter
 from durabletask_azure.query import (
     OrchestrationQuery,
@@ -27,6 +30,30 @@ from durabletask_azure.query import (
 )
 
 __all__ = ["ReadingCalls"]
+
+
+class _Completion(Errand[InstanceReport]):
+    """Waits for an instance's end."""
+
+    __slots__ = ("_fetch_payloads", "_instance_id", "_operations", "_timeout_s")
+
+    def __init__(
+        self, operations: Operations, instance_id: str, timeout_s: float, fetch_payloads: bool
+    ) -> None:
+        self._operations = operations
+        self._instance_id = instance_id
+        self._timeout_s = timeout_s
+        self._fetch_payloads = fetch_payloads
+
+    def __call__(self) -> Coroutine[Any, Any, InstanceReport]:
+        return self._operations().waiting.completion(
+            self._instance_id, self._timeout_s, fetch_payloads=self._fetch_payloads
+        )
+
+    def at_once(self, asked: Asked[InstanceReport]) -> bool:
+        return self._operations().waiting.completion_at_once(
+            self._instance_id, self._timeout_s, asked, fetch_payloads=self._fetch_payloads
+        )
 
 
 class ReadingCalls:
@@ -63,17 +90,15 @@ class ReadingCalls:
 
     def wait_for_completion(
         self, instance_id: str, *, fetch_payloads: bool, timeout: float | None
-    ) -> Call[OrchestrationState]:
-        """Wait until an instance has ended."""
+    ) -> Call[InstanceReport]:
+        """Wait until an instance has ended; :meth:`ended` makes a state of the answer."""
         instance_id = self._arguments.instance_id(instance_id)
-        timeout_s = seconds(timeout)
+        return _Completion(self._operations, instance_id, seconds(timeout), fetch_payloads)
 
-        async def call() -> OrchestrationState:
-            row = await self._operations().waiting.wait_for_completion(instance_id, timeout_s)
-            self._logger.info("instance %r has ended: %s", instance_id, row.status.value)
-            return await self._state(row, fetch_payloads)
-
-        return call
+    def ended(self, report: InstanceReport) -> OrchestrationState:
+        """Return the state of an instance that was waited for."""
+        self._logger.info("instance %r has ended: %s", report.row.instance_id, report.row.status.value)
+        return self._seen(report)
 
     def history(self, instance_id: str, *, execution_id: str | None) -> Call[list[history.HistoryEvent]]:
         """Return the history of an execution."""

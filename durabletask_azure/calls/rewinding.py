@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import uuid
 
 from durabletask_azure.calls.arguments import Arguments, Call, check_flag, text_or_none
 from durabletask_azure.calls.histories import turn_of
-from durabletask_azure.calls.operations import Operations
+from durabletask_azure.calls.operations import Operations, new_id
 from durabletask_azure.core.history import ExecutionStartedEvent
 from durabletask_azure.errors import ArgumentTypeError, ConfigurationError, OrchestrationStateError
 
@@ -77,6 +76,6 @@ class RewindingCalls:
         """Restart an ended instance."""
         instance_id = self._arguments.instance_id(instance_id)
         check_flag(restart_with_new_instance_id, "restart_with_new_instance_id")
-        new_id = uuid.uuid4().hex if restart_with_new_instance_id else instance_id
-        self._logger.info("restarting instance %r as %r", instance_id, new_id)
-        return lambda: self._operations().rewinding.restart(instance_id, new_instance_id=new_id)
+        chosen = new_id() if restart_with_new_instance_id else instance_id
+        self._logger.info("restarting instance %r as %r", instance_id, chosen)
+        return lambda: self._operations().rewinding.restart(instance_id, new_instance_id=chosen)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
 from durabletask_azure.bulk import BulkProgress, BulkStartResult, NewOrchestration, StartResult
 from durabletask_azure.calls.arguments import Arguments, Call
-from durabletask_azure.calls.operations import Operations
+from durabletask_azure.calls.operations import Operations, new_id
 from durabletask_azure.calls.steering import SteeringCalls
 from durabletask_azure.calls.steps import OnProgress, Steps, checked_progress
 from durabletask_azure.core.codec import DataConverter
@@ -119,7 +118,7 @@ class _Preparing:
             error = ArgumentTypeError(f"a request must be a NewOrchestration, not {type(request).__name__}")
             return _Prepared(None, None, error)
         given = request.instance_id
-        instance_id = uuid.uuid4().hex if given is None else given
+        instance_id = new_id() if given is None else given
         try:
             call = self._steering.schedule(
                 request.orchestrator,

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
 from durabletask_azure.calls.arguments import Arguments, Call, check_flag
-from durabletask_azure.calls.operations import Operations
+from durabletask_azure.calls.operations import Operations, new_id
+from durabletask_azure.core.history import RuntimeStatus
 from durabletask_azure.core.naming import check_tags, target_name
-from durabletask_azure.engine.operations import StartRequest
+from durabletask_azure.crossing import Errand
+from durabletask_azure.engine.operations import Asked, StartRequest
 from durabletask_azure.errors import ArgumentTypeError
 from durabletask_azure.id_reuse import OrchestrationIdReusePolicy
 from durabletask_azure.query import moment_of, stored_statuses
 
 __all__ = ["SteeringCalls"]
+
+_Statuses = tuple[RuntimeStatus, ...]
 
 
 class SteeringCalls:
@@ -40,11 +43,7 @@ class SteeringCalls:
         reuse_id_policy: OrchestrationIdReusePolicy | None,
     ) -> Call[str]:
         """Start an orchestration."""
-        policy = OrchestrationIdReusePolicy() if reuse_id_policy is None else reuse_id_policy
-        if not isinstance(policy, OrchestrationIdReusePolicy):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ArgumentTypeError(
-                f"reuse_id_policy must be an OrchestrationIdReusePolicy, not {type(policy).__name__}"
-            )
+        replace, ignore = _USUAL_POLICY if reuse_id_policy is None else _stored_policy(reuse_id_policy)
         event: tuple[str, str | None] | None = None
         if raise_event is not None:
             if not isinstance(raise_event, tuple) or len(raise_event) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -53,7 +52,7 @@ class SteeringCalls:
             event = (self._arguments.name(name, "event name"), self._arguments.serialized(data))
         request = StartRequest(
             name=target_name(orchestrator, "orchestrator", chars_max=self._arguments.settings.name_chars_max),
-            instance_id=uuid.uuid4().hex if instance_id is None else self._arguments.instance_id(instance_id),
+            instance_id=new_id() if instance_id is None else self._arguments.instance_id(instance_id),
             version=self._arguments.version(version)
             if version is not None
             else self._arguments.default_version,
@@ -61,11 +60,11 @@ class SteeringCalls:
             tags=check_tags(tags) or None,
             scheduled_start=moment_of(start_at, "start_at"),
             event=event,
-            replace=stored_statuses(policy.replaceable_status),
-            ignore=stored_statuses(policy.ignorable_status),
+            replace=replace,
+            ignore=ignore,
         )
         self._logger.info("starting a new %r instance, id %r", request.name, request.instance_id)
-        return lambda: self._operations().starting.start(request)
+        return _Start(self._operations, request)
 
     def raise_event(
         self, instance_id: str, event_name: str, *, data: Any, event_id: str | None
@@ -98,3 +97,31 @@ class SteeringCalls:
         instance_id, reason = self._arguments.instance_id(instance_id), self._arguments.reason(reason)
         self._logger.info("resuming instance %r", instance_id)
         return lambda: self._operations().orders.resume(instance_id, reason)
+
+
+class _Start(Errand[str]):
+    """Starts an instance and gives its id."""
+
+    __slots__ = ("_operations", "_request")
+
+    def __init__(self, operations: Operations, request: StartRequest) -> None:
+        self._operations = operations
+        self._request = request
+
+    def __call__(self) -> Coroutine[Any, Any, str]:
+        return self._operations().starting.start(self._request)
+
+    def at_once(self, asked: Asked[str]) -> bool:
+        return self._operations().starting.start_at_once(self._request, asked)
+
+
+def _stored_policy(policy: object) -> tuple[_Statuses, _Statuses]:
+    """Return the statuses that are replaced and those that are left alone. Raises ``ArgumentTypeError``."""
+    if not isinstance(policy, OrchestrationIdReusePolicy):
+        raise ArgumentTypeError(
+            f"reuse_id_policy must be an OrchestrationIdReusePolicy, not {type(policy).__name__}"
+        )
+    return stored_statuses(policy.replaceable_status), stored_statuses(policy.ignorable_status)
+
+
+_USUAL_POLICY = _stored_policy(OrchestrationIdReusePolicy())

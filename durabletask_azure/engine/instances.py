@@ -18,7 +18,7 @@ from typing import cast
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.history import HistoryEvent, decode_events, payload_refs, replay_refs
+from durabletask_azure.core.history import Failure, HistoryEvent, decode_events, payload_refs, replay_refs
 from durabletask_azure.core.partitioning import partition_of
 from durabletask_azure.core.payloads import BlobRef, Payload, check_own, resolve
 from durabletask_azure.core.rows import InstanceRow
@@ -33,7 +33,7 @@ from durabletask_azure.errors import (
 from durabletask_azure.ports import HubPorts, InstanceFilter, StoredInstance
 from durabletask_azure.settings import Settings
 
-__all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory"]
+__all__ = ["InstancePage", "InstanceReader", "InstanceReport", "ResolvedHistory", "report_of"]
 
 _log = logging.getLogger("durabletask_azure.engine.instances")
 _FETCHES_MAX = 16
@@ -43,8 +43,7 @@ _failure_decoder = msgspec.json.Decoder(FailureDetails)
 _tags_decoder = msgspec.json.Decoder(dict[str, str])
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceReport:
+class InstanceReport(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An instance row with its values as text; ``input`` and ``output`` are ``None`` when they were not asked for."""
 
     row: InstanceRow
@@ -117,28 +116,9 @@ class InstanceReader:
 
     async def report(self, row: InstanceRow, *, fetch_payloads: bool) -> InstanceReport:
         """Return a row with its values as text; errors as :meth:`state`."""
-        wanted: list[Payload] = [row.custom_status, row.tags]
-        if isinstance(row.failure, BlobRef):
-            wanted.append(row.failure)
-        if fetch_payloads:
-            wanted += [row.input, row.output]
-        refs = [value for value in wanted if isinstance(value, BlobRef)]
+        refs = _spilled(row, fetch_payloads=fetch_payloads)
         loaded = await self._load(row.instance_id, refs) if refs else {}
-        failure, text = row.failure, resolve(row.tags, loaded)
-        try:
-            if isinstance(failure, BlobRef):
-                failure = _failure_decoder.decode(cast(str, resolve(failure, loaded)))
-            tags = None if text is None else _tags_decoder.decode(text)
-        except msgspec.DecodeError as error:
-            raise _unreadable(row.instance_id, error) from error
-        return InstanceReport(
-            row=row,
-            input=resolve(row.input, loaded) if fetch_payloads else None,
-            output=resolve(row.output, loaded) if fetch_payloads else None,
-            custom_status=resolve(row.custom_status, loaded),
-            failure=failure,
-            tags=tags,
-        )
+        return report_of(row, loaded, fetch_payloads=fetch_payloads)
 
     async def history(self, instance_id: str, execution_id: str | None = None) -> ResolvedHistory:
         """Return the history of an instance's current execution, or of an earlier one that is still kept.
@@ -320,6 +300,38 @@ class InstanceReader:
 
         texts = await asyncio.gather(*(fetch(ref) for ref in wanted.values()))
         return {name: text for name, text in zip(wanted, texts, strict=True) if text is not None}
+
+
+def _spilled(row: InstanceRow, *, fetch_payloads: bool) -> list[BlobRef]:
+    """Return those values of a row that a report of it needs and that are not in the row."""
+    values: tuple[Payload | Failure, ...] = (row.custom_status, row.tags, row.failure)
+    if fetch_payloads:
+        values += (row.input, row.output)
+    return [value for value in values if isinstance(value, BlobRef)]
+
+
+def report_of(row: InstanceRow, loaded: Mapping[str, str], *, fetch_payloads: bool) -> InstanceReport:
+    """Return the report of a row; ``loaded`` are the texts of values that are not in it, by name.
+
+    Raises:
+        PayloadMissingError: one that is needed is not among them.
+        InstanceUnreadableError: what is stored cannot be decoded.
+    """
+    failure, text = row.failure, resolve(row.tags, loaded)
+    try:
+        if isinstance(failure, BlobRef):
+            failure = _failure_decoder.decode(cast(str, resolve(failure, loaded)))
+        tags = None if text is None else _tags_decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise _unreadable(row.instance_id, error) from error
+    return InstanceReport(
+        row=row,
+        input=resolve(row.input, loaded) if fetch_payloads else None,
+        output=resolve(row.output, loaded) if fetch_payloads else None,
+        custom_status=resolve(row.custom_status, loaded),
+        failure=failure,
+        tags=tags,
+    )
 
 
 class _Token(msgspec.Struct, frozen=True, array_like=True):

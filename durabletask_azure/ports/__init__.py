@@ -10,6 +10,7 @@ otherwise. Adapters raise only errors of ``durabletask_azure.errors``:
 
 from durabletask_azure.ports.clock import Clock
 from durabletask_azure.ports.dead_letters import ArchivedLetter, DeadLetterArchive
+from durabletask_azure.ports.express import Express
 from durabletask_azure.ports.hub import HubInfo, HubPorts, TransactionLimits
 from durabletask_azure.ports.intake import Intake
 from durabletask_azure.ports.membership import Membership, WorkerRow
@@ -51,6 +52,7 @@ __all__ = [
     "DeadLetterArchive",
     "Delivery",
     "EndedInstance",
+    "Express",
     "FetchesAhead",
     "HubCounts",
     "HubFinding",

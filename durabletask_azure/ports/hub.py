@@ -10,6 +10,7 @@ import msgspec
 
 from durabletask_azure.ports.clock import Clock
 from durabletask_azure.ports.dead_letters import DeadLetterArchive
+from durabletask_azure.ports.express import Express
 from durabletask_azure.ports.intake import Intake
 from durabletask_azure.ports.membership import Membership
 from durabletask_azure.ports.payloads import PayloadStore
@@ -40,7 +41,7 @@ class TransactionLimits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubPorts:
     """The ports of one hub. ``atomic`` is set when store and queues share transactions, ``intake`` when the hub itself
-    has to limit what clients send.
+    has to limit what clients send, ``express`` when it does what they ask for most without a coroutine for each.
 
     ``close`` closes all of them at once, for everybody who shares them; ``None`` where nothing needs to be closed.
     """
@@ -58,4 +59,5 @@ class HubPorts:
     statistics: Statistics
     atomic: AtomicPlans | None = None
     intake: Intake | None = None
+    express: Express | None = None
     close: Callable[[], Awaitable[None]] | None = None

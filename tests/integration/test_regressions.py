@@ -211,7 +211,7 @@ def test_hints_for_a_process_that_stands_still_take_no_more_and_more_memory(shor
             last = deaf.recv(65_536)
         except BlockingIOError:
             break
-    assert last == b"[[3],null]"
+    assert last == b"[[3],null,[]]"
     neighbours.close()
     deaf.close()
 
@@ -238,6 +238,7 @@ async def test_a_wait_that_fails_leaves_nobody_waiting() -> None:
         ports.limits,
         10,
         Handover("p", lambda: True, 1),
+        bell,
     )
     connection.close()
     broken = replace(ports, store=store, changes=LocalChangeSignal(bell))

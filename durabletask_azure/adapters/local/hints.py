@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from durabletask_azure.adapters.local.bell import Bell, Topic, wake
+from durabletask_azure.adapters.local.bell import Bell, Topic, is_end, wake
 
 __all__ = ["NoNeighbours", "SocketNeighbours", "open_neighbours"]
 
@@ -31,10 +31,19 @@ _BIND_TRIES = 5
 
 
 class _Hint(msgspec.Struct, array_like=True):
-    """Numbered topics, and the ids of instances (``None``: too many to name)."""
+    """Numbered topics, and those of instances.
+
+    ``None`` for ``instances``: too many to name; then ``ends`` are those of ends among them, or ``None`` if these are
+    too many as well. (Versions before had no ``ends``, and pass over it.)
+    """
 
     numbers: list[int]
     instances: list[str] | None
+    ends: list[str] | None = None
+
+    def known_ends(self) -> list[str] | None:
+        """Return the topics of ends, ``None`` if they are too many to name."""
+        return self.ends if self.instances is None else list(filter(is_end, self.instances))
 
 
 _encode = msgspec.json.Encoder().encode
@@ -157,10 +166,10 @@ class SocketNeighbours:
                 # Not from this version: take it as "something changed".
                 wake(self._bell.ring_all())
                 continue
-            topics: list[Topic] = [*hint.numbers]
-            waiters = self._bell.ring(topics if hint.instances is None else [*topics, *hint.instances])
+            named = hint.ends if hint.instances is None else hint.instances
+            waiters = self._bell.ring([*hint.numbers, *(named or ())])
             if hint.instances is None:
-                waiters.extend(self._bell.ring_instances())
+                waiters.extend(self._bell.ring_instances(with_ends=hint.ends is None))
             if waiters:
                 wake(waiters)
 
@@ -209,18 +218,24 @@ def _joined(one: _Hint, other: _Hint) -> _Hint:
     """Return one hint for two; it stays small, however long a process stands still."""
     numbers = {*one.numbers, *other.numbers}
     if one.instances is None or other.instances is None:
-        return _Hint([*numbers], None)
+        ends, more = one.known_ends(), other.known_ends()
+        return _Hint([*numbers], None, None if ends is None or more is None else _few({*ends, *more}))
     return _hint({*numbers, *one.instances, *other.instances})
 
 
 def _hint(topics: Iterable[Topic]) -> _Hint:
     numbers: list[int] = []
     names: list[str] = []
-    size = 0
     for topic in topics:
         if isinstance(topic, int):
             numbers.append(topic)
         else:
             names.append(topic)
-            size += len(topic)
-    return _Hint(numbers, names if size <= _NAMES_BYTES_MAX else None)
+    few = _few(names)
+    return _Hint(numbers, few, _few(filter(is_end, names)) if few is None else None)
+
+
+def _few(names: Iterable[str]) -> list[str] | None:
+    """Return the names, ``None`` if they are too many for a hint."""
+    few = [*names]
+    return few if sum(map(len, few)) <= _NAMES_BYTES_MAX else None

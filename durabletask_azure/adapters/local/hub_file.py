@@ -26,6 +26,7 @@ from durabletask_azure.adapters.local.committer import (
     last_seq,
 )
 from durabletask_azure.adapters.local.dead import LocalArchive
+from durabletask_azure.adapters.local.express import LocalExpress
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.hints import NoNeighbours, SocketNeighbours, open_neighbours
 from durabletask_azure.adapters.local.intake import LocalIntake
@@ -91,6 +92,8 @@ class LocalStats:
     commits: int
     durable_commits: int
     requests: int
+    waiting: int
+    """How many wait for changes or ends of instances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,10 @@ class LocalHub:
             # take; and what is taken here is one transaction a step, without a word to another process.
             max(1, settings.activity_concurrency_max // 2),
         )
-        store = LocalStore(parts.committer, parts.reader, _LIMITS, settings.page_size_max, self._handover)
+        store = LocalStore(
+            parts.committer, parts.reader, _LIMITS, settings.page_size_max, self._handover, parts.bell
+        )
+        intake = LocalIntake(parts.reader, settings)
         self._orchestrations = LocalOrchestrationQueue(
             parts.committer,
             parts.reader,
@@ -148,7 +154,8 @@ class LocalHub:
             archive=LocalArchive(parts.committer, parts.reader, settings.dead_letters_kept_max),
             statistics=LocalStatistics(parts.reader, parts.committer.clock, parts.info.partitions),
             atomic=LocalPlans(store),
-            intake=LocalIntake(parts.reader, settings),
+            intake=intake,
+            express=LocalExpress(intake, store.starts, store.ends),
             close=self.close,
         )
 
@@ -180,6 +187,7 @@ class LocalHub:
             commits=committer.commits,
             durable_commits=committer.durable_commits,
             requests=committer.requests,
+            waiting=self._parts.bell.waiting_for_instances(),
         )
 
     async def read_modes(self) -> tuple[str, str]:

@@ -81,6 +81,10 @@ class LocalIntake:
         self._starts = _Door(messages, tasks)
         self._events = _Door(messages)
 
+    def has_room_for_a_start(self) -> bool:
+        """Take room for a start, if there is any and nobody waits for it."""
+        return not self._starts.waiting and self._starts.enters()
+
     async def admit_start(self) -> None:
         await self._admit(self._starts, "an orchestration was not started")
 

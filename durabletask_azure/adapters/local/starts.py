@@ -1,18 +1,19 @@
 """Starts of instances: those that are asked for in one round of the event loop are written together.
 
 A client that starts hundreds of instances at once would else have a request, and some statements, for each of them.
-Each start succeeds or fails for itself all the same: when one is refused, all of them are tried alone.
+Each start succeeds or fails for itself all the same: when one is refused, all of them are tried alone. The end of an
+instance that is begun here is listened for from before it can come (``ends.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from durabletask_azure.adapters.local.bell import Bell, ended
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.rows import (
-    StoredOutbound,
     StoredWrites,
     stored_outbound,
     stored_writes,
@@ -23,28 +24,31 @@ from durabletask_azure.core.messages import Outbound
 from durabletask_azure.core.rows import InstanceRow, PutInstance
 from durabletask_azure.errors import CommitRefusedError, OrchestrationAlreadyExistsError
 
-__all__ = ["Starts"]
+__all__ = ["Outcome", "Starts"]
+
+Outcome = Callable[[str | Exception], None]
+"""Is told the ETag of what was written, or why nothing was."""
 
 
 class _Start:
-    __slots__ = ("etag", "instance_id", "is_insert", "outbound", "writes")
+    __slots__ = ("partition", "told", "wake_ups", "write")
 
     def __init__(
-        self, partition: int, row: InstanceRow, if_match: str | None, wake_ups: Sequence[Outbound]
+        self, partition: int, write: PutInstance, wake_ups: Sequence[Outbound], told: Outcome
     ) -> None:
-        self.instance_id = row.instance_id
-        self.is_insert = if_match is None
-        self.writes = stored_writes(partition, (PutInstance(row, if_match),))
-        self.outbound = stored_outbound(wake_ups)
-        self.etag: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.partition = partition
+        self.write = write
+        self.wake_ups = wake_ups
+        self.told = told
 
 
 class Starts:
     """Writes clients' rows with the messages that wake their owners."""
 
-    def __init__(self, committer: Committer, handover: Handover) -> None:
+    def __init__(self, committer: Committer, handover: Handover, bell: Bell) -> None:
         self._committer = committer
         self._handover = handover
+        self._bell = bell
         self._gathering: dict[asyncio.AbstractEventLoop, list[_Start]] = {}
         """By the loop they are asked for on: of every other one only what belongs to it is touched."""
         self._writing: set[asyncio.Task[None]] = set()
@@ -53,15 +57,36 @@ class Starts:
         self, partition: int, row: InstanceRow, if_match: str | None, wake_ups: Sequence[Outbound] = ()
     ) -> str:
         """Insert or replace a client's row and send its wake-up; return the ETag. Errors as the port names them."""
-        start = _Start(partition, row, if_match, wake_ups)
-        loop = start.etag.get_loop()
+        etag: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def told(outcome: str | Exception) -> None:
+            if etag.done():
+                return
+            if isinstance(outcome, str):
+                etag.set_result(outcome)
+            else:
+                etag.set_exception(outcome)
+
+        self.begin(partition, row, if_match, wake_ups, told)
+        return await etag
+
+    def begin(
+        self,
+        partition: int,
+        row: InstanceRow,
+        if_match: str | None,
+        wake_ups: Sequence[Outbound],
+        told: Outcome,
+    ) -> None:
+        """Do :meth:`put` with the others of this round of the running loop, in which ``told`` is called."""
+        loop = asyncio.get_running_loop()
+        start = _Start(partition, PutInstance(row, if_match), wake_ups, told)
         gathering = self._gathering.get(loop)
         if gathering is None:
             self._gathering[loop] = [start]
             loop.call_soon(self._begin, loop)
         else:
             gathering.append(start)
-        return await start.etag
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         task = loop.create_task(self._write(self._gathering.pop(loop)))
@@ -69,68 +94,64 @@ class Starts:
         task.add_done_callback(self._writing.discard)
 
     async def _write(self, starts: Sequence[_Start]) -> None:
-        if len(starts) > 1:
-            try:
-                etags = await self._submit(_joined(starts), [start.outbound for start in starts])
-            except CommitRefusedError:
-                pass
-            except Exception as error:
-                _fail(starts, error)
-                return
-            else:
-                for start in starts:
-                    if not start.etag.done():
-                        start.etag.set_result(etags[start.instance_id])
-                return
-        for start in starts:
-            try:
-                etag = await self._write_one(start)
-            except Exception as error:
-                _fail((start,), error)
-            else:
-                if not start.etag.done():
-                    start.etag.set_result(etag)
-
-    async def _write_one(self, start: _Start) -> str:
         try:
-            return (await self._submit(start.writes, (start.outbound,)))[start.instance_id]
+            etags = await self._submit(starts)
         except CommitRefusedError as error:
-            if start.is_insert and error.conflict:
-                raise OrchestrationAlreadyExistsError(
-                    f"there is an orchestration instance {start.instance_id!r}"
-                ) from error
-            raise
+            if len(starts) > 1:
+                for start in starts:
+                    await self._write((start,))
+            else:
+                _tell_all(starts, _refusal(starts[0], error))
+        except Exception as error:
+            _tell_all(starts, error)
+        else:
+            for start in starts:
+                start.told(etags[start.write.row.instance_id])
 
-    async def _submit(self, writes: StoredWrites, outbound: Sequence[StoredOutbound]) -> dict[str, str]:
-        sends = _together(outbound)
+    async def _submit(self, starts: Sequence[_Start]) -> dict[str, str]:
+        writes = _stored(starts)
+        sends = stored_outbound([wake_up for start in starts for wake_up in start.wake_ups])
+        ends = [ended(start.write.row.instance_id) for start in starts if start.write.if_match is None]
 
         def work(transaction: Transaction) -> dict[str, str]:
             etags = write_rows(transaction, writes)
             write_outbound(transaction, sends, self._handover)
             return etags
 
-        return await self._committer.submit(work)
+        self._bell.note(ends)
+        is_written = False
+        try:
+            etags = await self._committer.submit(work)
+            is_written = True
+            return etags
+        finally:
+            self._bell.confirm(ends, silent=is_written)
 
 
-def _joined(starts: Sequence[_Start]) -> StoredWrites:
-    joined = StoredWrites()
+def _stored(starts: Sequence[_Start]) -> StoredWrites:
+    """Return the SQL of what is started. Raises ``CommitRefusedError``."""
+    by_partition: dict[int, list[PutInstance]] = {}
     for start in starts:
-        joined.inserted += start.writes.inserted
-        joined.replaced += start.writes.replaced
-        joined.topics += start.writes.topics
+        by_partition.setdefault(start.partition, []).append(start.write)
+    joined = StoredWrites()
+    for partition, writes in by_partition.items():
+        stored = stored_writes(partition, writes)
+        joined.inserted += stored.inserted
+        joined.replaced += stored.replaced
+        joined.topics += stored.topics
     return joined
 
 
-def _together(parts: Sequence[StoredOutbound]) -> StoredOutbound:
-    together = StoredOutbound()
-    for part in parts:
-        together.messages += part.messages
-        together.tasks += part.tasks
-        together.topics |= part.topics
-    return together
+def _refusal(start: _Start, error: CommitRefusedError) -> Exception:
+    if start.write.if_match is not None or not error.conflict:
+        return error
+    refusal = OrchestrationAlreadyExistsError(
+        f"there is an orchestration instance {start.write.row.instance_id!r}"
+    )
+    refusal.__cause__ = error
+    return refusal
 
 
-def _fail(starts: Sequence[_Start], error: Exception) -> None:
+def _tell_all(starts: Sequence[_Start], error: Exception) -> None:
     for start in starts:
-        if not start.etag.done():
-            start.etag.set_exception(error)
+        start.told(error)

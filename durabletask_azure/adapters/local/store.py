@@ -15,6 +15,7 @@ from durabletask_azure.adapters.local.bell import changed as topic_of_change
 from durabletask_azure.adapters.local.bell import ended as topic_of_end
 from durabletask_azure.adapters.local.clock import from_us, to_us
 from durabletask_azure.adapters.local.committer import After, Committer, Transaction
+from durabletask_azure.adapters.local.ends import Ends
 from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.queries import query_page
 from durabletask_azure.adapters.local.reader import Reader
@@ -70,10 +71,12 @@ class LocalStore:
         limits: TransactionLimits,
         page_size_max: int,
         handover: Handover,
+        bell: Bell,
     ) -> None:
         self._handover = handover
         self._committer = committer
-        self.starts = Starts(committer, handover)
+        self.starts = Starts(committer, handover, bell)
+        self.ends = Ends(bell, self.found)
         self._reader = reader
         self._limits = limits
         self._page_size_max = page_size_max
@@ -116,6 +119,9 @@ class LocalStore:
             completed.delete(transaction)
             if after is not None:
                 transaction.after.append(after)
+            told = self.ends.handed_over(writes, stored.topics)
+            if told is not None:
+                transaction.after.append(told)
             return Receipt(lock_etag, etags)
 
         return await self._committer.submit(work)
@@ -132,6 +138,10 @@ class LocalStore:
     async def read_instances(
         self, partition: int, instance_ids: Sequence[str]
     ) -> Mapping[str, StoredInstance]:
+        return self.found(partition, instance_ids)
+
+    def found(self, partition: int, instance_ids: Sequence[str]) -> Mapping[str, StoredInstance]:
+        """Return :meth:`read_instances`, which takes no waiting."""
         found: dict[str, StoredInstance] = {}
         for instance_id, etag, body, tail in self._reader.rows(
             "SELECT id, etag, body, tail FROM instances"

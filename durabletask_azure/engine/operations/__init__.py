@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from durabletask_azure.engine.instances import InstanceReader
+from durabletask_azure.engine.operations.asked import Asked
 from durabletask_azure.engine.operations.orders import Orders
 from durabletask_azure.engine.operations.purging import FilteredPurge, Purging
 from durabletask_azure.engine.operations.rewinding import Rewinding
@@ -18,7 +19,7 @@ from durabletask_azure.engine.operations.waiting import Waiting
 from durabletask_azure.ports import HubPorts
 from durabletask_azure.settings import Settings
 
-__all__ = ["ClientOperations", "FilteredPurge", "StartRequest"]
+__all__ = ["Asked", "ClientOperations", "FilteredPurge", "StartRequest"]
 
 
 class ClientOperations:

@@ -9,7 +9,9 @@ that takes nothing. Values arrive here as text; they are checked for size before
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -20,6 +22,7 @@ from durabletask_azure.core.partitioning import stable_id
 from durabletask_azure.core.rows import InstanceRow, PastExecution
 from durabletask_azure.core.state import fold
 from durabletask_azure.engine.instances import InstanceReader
+from durabletask_azure.engine.operations.asked import Asked
 from durabletask_azure.engine.operations.sending import CONFIRM_S, Sending
 from durabletask_azure.engine.operations.waiting import Waiting
 from durabletask_azure.errors import (
@@ -88,7 +91,27 @@ class Starting:
         """
         if self._ports.intake is not None:
             await self._ports.intake.admit_start()
-        started, row, uploads = self._pending(request)
+        return await self._start(request, *self._pending(request))
+
+    def start_at_once(self, request: StartRequest, asked: Asked[str]) -> bool:
+        """Begin a start and have ``asked`` told its id, as :meth:`start` returns it; return false if that takes the
+        coroutine from its beginning."""
+        express = self._ports.express
+        if express is None or self._is_full:
+            return False
+        begun = _Begun(self._start, asked, request, *self._pending(request))
+        partition = self._instances.partition_of(request.instance_id)
+        return not begun.uploads and express.begin_start(
+            partition, begun.row, self._wake_up(begun.row), begun.told
+        )
+
+    async def _start(
+        self,
+        request: StartRequest,
+        started: ExecutionStartedEvent,
+        row: InstanceRow,
+        uploads: dict[str, bytes],
+    ) -> str:
         if self._is_full:
             # Nothing is written until there is room. An owner that meets this one before the row drops it.
             probe = self._wake_up(row, "room")
@@ -255,6 +278,35 @@ class Starting:
         if row.scheduled_start is not None:
             await self._wake(row)
         return True
+
+
+class _Begun:
+    """A start that takes one write, if nothing comes between; else it goes on as all starts do."""
+
+    __slots__ = ("_asked", "_go_on", "_request", "_started", "row", "uploads")
+
+    def __init__(
+        self,
+        go_on: Callable[..., Coroutine[Any, Any, str]],
+        asked: Asked[str],
+        request: StartRequest,
+        started: ExecutionStartedEvent,
+        row: InstanceRow,
+        uploads: dict[str, bytes],
+    ) -> None:
+        self._go_on = go_on
+        self._asked = asked
+        self._request = request
+        self._started = started
+        self.row = row
+        self.uploads = uploads
+
+    def told(self, outcome: str | Exception) -> None:
+        if isinstance(outcome, str):
+            self._asked.answer(self._request.instance_id)
+        else:
+            # It may have landed: what is tried again is the same run of the instance, and known by its id.
+            self._asked.go_on(lambda: self._go_on(self._request, self._started, self.row, self.uploads))
 
 
 def _is_ours(row: InstanceRow, execution_id: str) -> bool:
