@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import msgspec
 
 from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic, changed, ended
-from durabletask_azure.adapters.local.bulk import run_bulk
+from durabletask_azure.adapters.local.bulk import NULL, run_bulk
 from durabletask_azure.adapters.local.clock import to_us
 from durabletask_azure.adapters.local.committer import Transaction
 from durabletask_azure.adapters.local.handover import Consumer, Handover
@@ -135,8 +135,8 @@ class StoredOutbound:
     __slots__ = ("messages", "tasks", "topics")
 
     def __init__(self) -> None:
-        self.messages: list[tuple[int, str, int | None, bytes]] = []
-        self.tasks: list[tuple[ActivityTask, str, bytes]] = []
+        self.messages: list[tuple[int, str, int | float, bytearray]] = []
+        self.tasks: list[tuple[ActivityTask, str, bytearray]] = []
         self.topics: set[Topic] = set()
 
 
@@ -217,17 +217,18 @@ def _stored(
 
 
 def _columns(partition: int, row: InstanceRow) -> tuple[Any, ...]:
+    # Only what SQLite's module binds as it is (bulk.NULL).
     completed_at, due_at, tail = row.completed_at, row.due_at, row.tail
     return (
         row.name,
         row.status._value_,  # without the descriptor's detour
         to_us(row.created_at),
         to_us(row.updated_at),
-        None if completed_at is None else to_us(completed_at),
-        None if due_at is None else to_us(due_at),
-        row.reason is not None,
-        _encode(_replace(row, tail=b"") if tail else row),
-        tail,
+        NULL if completed_at is None else to_us(completed_at),
+        NULL if due_at is None else to_us(due_at),
+        0 if row.reason is None else 1,
+        bytearray(_encode(_replace(row, tail=b"") if tail else row)),
+        bytearray(tail),
         partition,
         row.instance_id,
     )
@@ -306,11 +307,12 @@ def stored_outbound(sends: Sequence[Outbound]) -> StoredOutbound:
     stored = StoredOutbound()
     for send in sends:
         if isinstance(send, ToPartition):
-            due = None if send.deliver_at is None else to_us(send.deliver_at)
-            stored.messages.append((send.partition, send.message.id, due, encode_messages((send.message,))))
+            due = NULL if send.deliver_at is None else to_us(send.deliver_at)
+            body = bytearray(encode_messages((send.message,)))
+            stored.messages.append((send.partition, send.message.id, due, body))
             stored.topics.add(send.partition)
         else:
-            stored.tasks.append((send.task, send.group, encode_task(send.task)))
+            stored.tasks.append((send.task, send.group, bytearray(encode_task(send.task))))
     return stored
 
 
@@ -326,7 +328,7 @@ def write_outbound(transaction: Transaction, stored: StoredOutbound, handover: H
 
 
 def _write_tasks(
-    transaction: Transaction, tasks: Sequence[tuple[ActivityTask, str, bytes]], handover: Handover
+    transaction: Transaction, tasks: Sequence[tuple[ActivityTask, str, bytearray]], handover: Handover
 ) -> bool:
     """Insert tasks; return whether one is free to be taken by anybody."""
     now_us, process = transaction.now_us, handover.process
@@ -339,7 +341,7 @@ def _write_tasks(
         consumer = None if task.name in free_names else handover.claim(group, task.name)
         if consumer is None:
             free_names.add(task.name)
-            rows.append((place, task.id, group, body, now_us, None, 0))
+            rows.append((place, task.id, group, body, now_us, NULL, 0))
             continue
         own = handed.get(consumer)
         if own is None:
