@@ -332,22 +332,18 @@ def _write_tasks(
 ) -> bool:
     """Insert tasks; return whether one is free to be taken by anybody."""
     now_us, process = transaction.now_us, handover.process
+    claims = handover.claim(tasks)
     rows: list[tuple[Any, ...]] = []
-    free_names: set[str] = set()
     handed: dict[Consumer, list[ActivityDelivery]] = {}
-    for task, group, body in tasks:
+    for (task, group, body), consumer in zip(tasks, claims, strict=True):
         place = transaction.next_task()
-        # Once one of an activity is free, so are all behind it: they are taken in their order.
-        consumer = None if task.name in free_names else handover.claim(group, task.name)
         if consumer is None:
-            free_names.add(task.name)
             rows.append((place, task.id, group, body, now_us, NULL, 0))
             continue
-        own = handed.get(consumer)
-        if own is None:
-            own = handed[consumer] = []
-            transaction.after.append(partial(consumer.settle, own))
-        own.append(ActivityDelivery(task.id, task, 1, place))
         rows.append((place, task.id, group, body, now_us, process, 1))
+        if consumer not in handed:
+            own = handed[consumer] = list[ActivityDelivery]()
+            transaction.after.append(partial(consumer.settle, own))
+        handed[consumer].append(ActivityDelivery(task.id, task, 1, place))
     run_bulk(transaction, _send_tasks, rows)
-    return bool(free_names)
+    return None in claims
