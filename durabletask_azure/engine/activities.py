@@ -79,7 +79,7 @@ class ActivityLoop:
         self._held: deque[TakenTask] = deque()
         self._running = 0
         self._caution = Caution(ports, registry, settings, self._is_receiving)
-        self._results: list[tuple[TakenTask, ToPartition]] = []
+        self._results: list[TakenTask] = []
         self._count = 0
         self._stopping = False
         self._closed = False
@@ -270,8 +270,7 @@ class ActivityLoop:
         self._running += count
         self._counters.activities_started += count
         units: list[ActivityWork] = []
-        for _ in range(count):
-            entry = held.popleft()
+        for entry in [held.popleft() for _ in range(count)]:
             entry.is_running = True
             text = entry.task.input
             if isinstance(text, BlobRef):
@@ -379,7 +378,8 @@ class ActivityLoop:
     def _queue(self, entry: TakenTask, message: ToPartition) -> None:
         if not self._results:  # else whoever sends them knows
             self._ready.set()
-        self._results.append((entry, message))
+        entry.message = message
+        self._results.append(entry)
 
     async def _send_results(self) -> None:
         """Send what is ready, many at a time: what gathers while one batch is on its way is the next."""
@@ -393,8 +393,8 @@ class ActivityLoop:
             del self._results[: len(batch)]
             await self._send(batch)
 
-    async def _send(self, batch: Sequence[tuple[TakenTask, ToPartition]]) -> None:
-        results = [(entry.delivery, message) for entry, message in batch]
+    async def _send(self, batch: Sequence[TakenTask]) -> None:
+        results = [(entry.delivery, entry.message) for entry in batch]
         try:
             await patiently(
                 self._ports.clock,
@@ -410,10 +410,10 @@ class ActivityLoop:
                 for one in batch:
                     await self._send([one])
                 return
-            task = batch[0][0].task
+            task = batch[0].task
             _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
-            await self._give_back([batch[0][0].delivery])
-        self._leave(*[entry for entry, _ in batch])
+            await self._give_back([batch[0].delivery])
+        self._leave(*batch)
 
     def _leave(self, *entries: TakenTask) -> None:
         for entry in entries:

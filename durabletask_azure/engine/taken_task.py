@@ -7,7 +7,7 @@ from typing import cast
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
-from durabletask_azure.core.messages import ActivityTask
+from durabletask_azure.core.messages import ActivityTask, ToPartition
 from durabletask_azure.ports import ActivityDelivery
 
 __all__ = ["DELIVERIES_EXHAUSTED", "TakenTask", "taken"]
@@ -20,7 +20,7 @@ class TakenTask(msgspec.Struct, eq=False, gc=False):
     """A task this worker has: waiting, running, or with a result that is not yet sent.
 
     ``task`` is what is to be done; nobody asks this of a task that could not be read. ``deliveries`` says how often it
-    was handed out, in the messages before this one as well.
+    was handed out, in the messages before this one as well. ``message`` tells what came of it, when it has ended.
     """
 
     key: int
@@ -30,6 +30,7 @@ class TakenTask(msgspec.Struct, eq=False, gc=False):
     deliveries: int
     is_running: bool = False
     is_lost: bool = False
+    message: ToPartition | None = None
 
     def exhausted(self) -> FailureDetails:
         """Return the failure of a task that is not tried any more."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import msgspec
@@ -51,7 +52,7 @@ class ResultSink(Protocol):
 class Consumer:
     """One receive that waits for tasks: which and how many it may be handed, and what it was handed."""
 
-    __slots__ = ("_groups", "_handed", "_names", "_settled", "_waiter", "claims", "refused", "room")
+    __slots__ = ("_claims", "_groups", "_handed", "_names", "_room", "_settled", "_waiter", "refused")
 
     def __init__(
         self,
@@ -64,10 +65,9 @@ class Consumer:
         self._names = names
         self.refused: Callable[[list[ActivityDelivery]], None] | None = None
         """Takes what is handed over after the receive was cancelled."""
-        self.room = room
-        """For how many more tasks there is a place; changed under the hand-over's lock."""
+        self._room = room
         self._waiter = waiter
-        self.claims = 0
+        self._claims = 0
         """Counted by the writer's thread alone, as ``_settled`` is by the loop's: one count would need a lock."""
         self._settled = 0
         self._handed: list[ActivityDelivery] = []
@@ -75,8 +75,15 @@ class Consumer:
     def wants(self, group: str, name: str) -> bool:
         """Whether a task of an activity may be handed to it, and it has a place for one."""
         return (
-            self.room > 0 and group in self._groups and (self._names is None or name in self._names)
+            self._room > 0 and group in self._groups and (self._names is None or name in self._names)
         )
+
+    def claim(self, count: int) -> int:
+        """Take places for so many tasks, or as many as there are; by the writer, under the hand-over's lock."""
+        count = min(count, self._room)
+        self._room -= count
+        self._claims += count
+        return count
 
     def settle(self, deliveries: Sequence[ActivityDelivery], committed: bool) -> None:
         """Hand over what was claimed for this consumer and is committed, or take note that it is not."""
@@ -90,11 +97,11 @@ class Consumer:
 
     def close(self) -> None:
         """Claim no more; under the hand-over's lock."""
-        self.room = 0
+        self._room = 0
 
     async def handed(self) -> Sequence[ActivityDelivery]:
         """Return what was handed over, after the commits that are under way. To be called once, when closed."""
-        while self.claims != self._settled:
+        while self._claims != self._settled:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         return self._handed
@@ -151,21 +158,18 @@ class Handover:
         """
         claims: list[Consumer | None] = []
         free: set[str] = set()
-        consumer: Consumer | None = None
-        last_group = last_name = ""
         with self._lock:
-            for task, group, _ in tasks:
-                name = task.name
-                # Who got the one before gets this as well: whoever was asked before him refuses again.
-                if consumer is None or consumer.room <= 0 or name != last_name or group != last_group:
+            for (group, name), alike in groupby([(group, task.name) for task, group, _ in tasks]):
+                left = len([*alike])
+                while left:
                     consumer = None if name in free else self._who_wants(group, name)
-                    last_group, last_name = group, name
-                claims.append(consumer)
-                if consumer is None:
-                    free.add(name)
-                else:
-                    consumer.room -= 1
-                    consumer.claims += 1
+                    if consumer is None:
+                        free.add(name)
+                        claims += [None] * left
+                        break
+                    count = consumer.claim(left)
+                    claims += [consumer] * count
+                    left -= count
         return claims
 
     def _who_wants(self, group: str, name: str) -> Consumer | None:

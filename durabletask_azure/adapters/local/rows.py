@@ -80,13 +80,14 @@ def _replace_instances(rows: str) -> str:
     )
 
 
+# OR FAIL: nothing is kept to undo such a statement alone. One that fails has its whole request undone, if not the batch.
 def _send_messages(rows: str) -> str:
-    return f"INSERT INTO messages(partition, id, visible_at, body, seq) VALUES {rows}"  # noqa: S608
+    return f"INSERT OR FAIL INTO messages(partition, id, visible_at, body, seq) VALUES {rows}"  # noqa: S608
 
 
 def _send_tasks(rows: str) -> str:
     columns = "seq, id, grp, body, enqueued_at, locked_by, deliveries"
-    return f"INSERT INTO tasks({columns}) VALUES {rows}"  # noqa: S608
+    return f"INSERT OR FAIL INTO tasks({columns}) VALUES {rows}"  # noqa: S608
 
 
 _REPLACE_ONE = (
@@ -122,7 +123,7 @@ class StoredWrites:
 
     def __init__(self) -> None:
         self.inserted: list[tuple[Any, ...]] = []
-        """Rows of new instances without their ETag, which is given in the transaction."""
+        """Rows of new instances; their ETag is given in the transaction."""
         self.replaced: list[tuple[Any, ...]] = []
         """Rows of known instances, with the ETag they must have so far."""
         self.others: list[tuple[RowWrite, str, tuple[object, ...]]] = []
@@ -164,18 +165,18 @@ def stored_writes(partition: int, writes: Sequence[RowWrite]) -> StoredWrites:
             if isinstance(write, PutInstance):
                 row, if_match = write.row, write.if_match
                 if if_match is None:
-                    stored.inserted.append(_columns(partition, row))
+                    stored.inserted.append(_columns(partition, row, 0))
                 else:
-                    stored.replaced.append((*_columns(partition, row), etag_number(if_match)))
+                    stored.replaced.append(_columns(partition, row, etag_number(if_match)))
                 topics.append(changed(row.instance_id))
                 if row.status.is_terminal:
                     topics.append(ended(row.instance_id))
             else:
                 stored.others.append((write, *_stored(partition, write)))
+                if isinstance(write, DeleteInstance):
+                    topics += (changed(write.instance_id), ended(write.instance_id))
         except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise CommitRefusedError(f"the row cannot be stored: {error}", row_key=row_key(write)) from error
-        if isinstance(write, DeleteInstance):
-            stored.topics += (changed(write.instance_id), ended(write.instance_id))
     return stored
 
 
@@ -216,7 +217,7 @@ def _stored(
             assert_never(write)
 
 
-def _columns(partition: int, row: InstanceRow) -> tuple[Any, ...]:
+def _columns(partition: int, row: InstanceRow, etag: int) -> tuple[Any, ...]:
     # Only what SQLite's module binds as it is (bulk.NULL).
     completed_at, due_at, tail = row.completed_at, row.due_at, row.tail
     return (
@@ -231,6 +232,7 @@ def _columns(partition: int, row: InstanceRow) -> tuple[Any, ...]:
         bytearray(tail),
         partition,
         row.instance_id,
+        etag,
     )
 
 
@@ -258,7 +260,7 @@ def write_rows(transaction: Transaction, writes: StoredWrites) -> dict[str, str]
     etags: dict[str, str] = {}
     if writes.inserted:
         now_us = transaction.now_us
-        rows: list[tuple[Any, ...]] = [(*row, now_us) for row in writes.inserted]
+        rows: list[tuple[Any, ...]] = [(*row[: _ID + 1], now_us) for row in writes.inserted]
         if run_bulk(transaction, _insert_instances, rows) != len(rows):
             raise _unexpected(_culprit(transaction, rows, now_us))
         etag = str(now_us)
@@ -335,15 +337,16 @@ def _write_tasks(
     claims = handover.claim(tasks)
     rows: list[tuple[Any, ...]] = []
     handed: dict[Consumer, list[ActivityDelivery]] = {}
+    next_task = transaction.next_task
     for (task, group, body), consumer in zip(tasks, claims, strict=True):
-        place = transaction.next_task()
+        place, task_id = next_task(), task.id
         if consumer is None:
-            rows.append((place, task.id, group, body, now_us, NULL, 0))
+            rows.append((place, task_id, group, body, now_us, NULL, 0))
             continue
-        rows.append((place, task.id, group, body, now_us, process, 1))
+        rows.append((place, task_id, group, body, now_us, process, 1))
         if consumer not in handed:
             own = handed[consumer] = list[ActivityDelivery]()
             transaction.after.append(partial(consumer.settle, own))
-        handed[consumer].append(ActivityDelivery(task.id, task, 1, place))
+        handed[consumer].append(ActivityDelivery(task_id, task, 1, place))
     run_bulk(transaction, _send_tasks, rows)
     return None in claims
