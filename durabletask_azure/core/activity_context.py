@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from durabletask_azure.core.messages import ActivityTask
 
-__all__ = ["ActivityContext", "context_of"]
+__all__ = ["ActivityContext", "TaskContext"]
 
 
 class ActivityContext:
@@ -72,10 +72,11 @@ class ActivityContext:
         return f"{self._task.execution_id}/{self._task.task_id}"
 
 
-def context_of(task: ActivityTask, delivery_count: int) -> ActivityContext:
-    """Return what an activity sees of the orchestration that asks for ``task``."""
-    # Past the constructor, which makes a task of its arguments: one is made for every activity that runs.
-    context = ActivityContext.__new__(ActivityContext)
-    context._task = task
-    context._delivery_count = delivery_count
-    return context
+class TaskContext(ActivityContext):
+    """The context of an activity that is run for a task: without the other's constructor, which makes a task first."""
+
+    __slots__ = ()
+
+    def __init__(self, task: ActivityTask, delivery_count: int) -> None:
+        self._task = task
+        self._delivery_count = delivery_count

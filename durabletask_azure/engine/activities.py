@@ -313,8 +313,7 @@ class ActivityLoop:
         counters, inside, at = self._counters, self._inside, self._ports.clock.now()
         for work in works:
             # Code inside middleware is a unit of its own (key 0, or none), and tells the one around it.
-            entry = inside.get(work.key) if isinstance(work, ActivityWork) else None
-            if entry is None:
+            if not isinstance(work, ActivityWork) or (entry := inside.get(work.key)) is None:
                 continue
             entry.is_running = False
             self._running -= 1

@@ -74,9 +74,7 @@ class Consumer:
 
     def wants(self, group: str, name: str) -> bool:
         """Whether a task of an activity may be handed to it, and it has a place for one."""
-        return (
-            self._room > 0 and group in self._groups and (self._names is None or name in self._names)
-        )
+        return self._room > 0 and group in self._groups and (self._names is None or name in self._names)
 
     def claim(self, count: int) -> int:
         """Take places for so many tasks, or as many as there are; by the writer, under the hand-over's lock."""

@@ -80,7 +80,7 @@ def _replace_instances(rows: str) -> str:
     )
 
 
-# OR FAIL: nothing is kept to undo such a statement alone. One that fails has its whole request undone, if not the batch.
+# OR FAIL: nothing is kept to undo such a statement alone. When one fails, all of its request is undone.
 def _send_messages(rows: str) -> str:
     return f"INSERT OR FAIL INTO messages(partition, id, visible_at, body, seq) VALUES {rows}"  # noqa: S608
 

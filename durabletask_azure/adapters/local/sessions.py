@@ -209,9 +209,7 @@ class LocalSession:
         taken = 0
         while len(deliveries) < count_max and (taken < len(rows) or self._handed):
             first = next(iter(self._handed.values()), None)
-            if taken < len(rows) and (
-                first is None or _taken_in(rows[taken])[0] <= to_us(first.enqueued_at)
-            ):
+            if taken < len(rows) and (first is None or _taken_in(rows[taken])[0] <= to_us(first.enqueued_at)):
                 deliveries.append(_delivery(rows[taken]))
                 taken += 1
             else:
