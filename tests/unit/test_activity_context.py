@@ -36,7 +36,9 @@ def test_the_constructor_takes_what_durabletask_gives_by_position() -> None:
 
 
 def test_the_context_of_a_task_says_what_the_task_says() -> None:
-    task = ActivityTask(id="t", instance_id="order-7", execution_id="e1", task_id=3, name="charge", version="2.0")
+    task = ActivityTask(
+        id="t", instance_id="order-7", execution_id="e1", task_id=3, name="charge", version="2.0"
+    )
 
     context = TaskContext(task, 2)
 
