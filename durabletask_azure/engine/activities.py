@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from datetime import datetime
 from typing import Any
 
 from durabletask_azure.core.failures import FailureDetails
@@ -25,7 +26,6 @@ from durabletask_azure.engine.activity_locks import keep_locks
 from durabletask_azure.engine.activity_middleware import unit_of
 from durabletask_azure.engine.activity_work import (
     ActivityWork,
-    describe,
     describe_briefly,
     not_registered,
     stored_ending,
@@ -36,7 +36,7 @@ from durabletask_azure.engine.caution import Caution
 from durabletask_azure.engine.counters import Counters
 from durabletask_azure.engine.executor import ActivityExecutor, Work
 from durabletask_azure.engine.retrying import kept_alive, patiently, within
-from durabletask_azure.engine.taken_task import DELIVERIES_EXHAUSTED, TakenTask
+from durabletask_azure.engine.taken_task import DELIVERIES_EXHAUSTED, TakenTask, taken
 from durabletask_azure.errors import PartitionLostError, PayloadMissingError
 from durabletask_azure.ports import ActivityDelivery, HubPorts, Interruptible
 from durabletask_azure.settings import Settings
@@ -68,6 +68,9 @@ class ActivityLoop:
         self._options = options
         self._executor = executor
         self._counters = counters
+        self._unit_of = unit_of(options, executor)
+        self._partitions = ports.info.partitions
+        self._inline_max = settings.payload_inline_bytes_max
         self._names = None if registry.filters is None else registry.filters.activity_names
         self._running_max = concurrency_max or settings.activity_concurrency_max
         self._inside_max = self._running_max + settings.activity_prefetch_max
@@ -76,7 +79,7 @@ class ActivityLoop:
         self._held: deque[TakenTask] = deque()
         self._running = 0
         self._caution = Caution(ports, registry, settings, self._is_receiving)
-        self._results: list[tuple[TakenTask, ToPartition]] = []
+        self._results: list[TakenTask] = []
         self._count = 0
         self._stopping = False
         self._closed = False
@@ -217,20 +220,21 @@ class ActivityLoop:
             self._held.append(chosen)
 
     def _take_in(self, deliveries: Sequence[ActivityDelivery]) -> None:
-        inside, held, find = self._inside, self._held, self._registry.activity
-        now = self._ports.clock.monotonic()
+        inside, held, find, clock = self._inside, self._held, self._registry.activity, self._ports.clock
+        now = clock.monotonic()
         for delivery in deliveries:
-            self._count += 1
-            entry = inside[self._count] = TakenTask(self._count, delivery, now)
+            self._count = key = self._count + 1
+            entry = inside[key] = taken(key, delivery, now)
             task = delivery.task
             if delivery.delivery_count > 1:
                 self._counters.redeliveries += 1
             if task is None:
                 self._spawn(self._put_aside(entry))
             elif entry.deliveries > self._settings.delivery_count_max:
-                self._conclude(entry, None, entry.exhausted())
+                self._conclude(entry, None, entry.exhausted(), clock.now())
             elif find(task.name) is None:
-                self._conclude(entry, None, not_registered(task, self._registry, self._options))
+                failure = not_registered(task, self._registry, self._options)
+                self._conclude(entry, None, failure, clock.now())
             else:
                 held.append(entry)
 
@@ -260,16 +264,20 @@ class ActivityLoop:
     def _pump(self) -> None:
         """Start what waits, as far as there are places."""
         held = self._held
-        while held and self._running < self._running_max:
-            entry = held.popleft()
+        count = min(len(held), self._running_max - self._running)
+        if count <= 0:
+            return
+        self._running += count
+        self._counters.activities_started += count
+        units: list[ActivityWork] = []
+        for entry in [held.popleft() for _ in range(count)]:
             entry.is_running = True
-            self._running += 1
-            self._counters.activities_started += 1
             text = entry.task.input
             if isinstance(text, BlobRef):
                 self._spawn(self._load(entry, text))
             else:
-                self._submit(entry, text)
+                units.append(self._unit(entry, text))
+        self._executor.submit(*units)
 
     async def _load(self, entry: TakenTask, ref: BlobRef) -> None:
         try:
@@ -286,72 +294,58 @@ class ActivityLoop:
         except Exception as error:
             if isinstance(error, (PayloadMissingError, UnicodeDecodeError)):
                 error = PayloadMissingError(f"the input of activity {entry.task.name!r} is lost: {error}")
-            self._ended(entry, None, describe(error, self._options))
+            unit = self._unit(entry, None)
+            unit.fail(error)
+            self._finished((unit,))
             return
         self._counters.payloads_got += 1
         if not self._closed:
-            self._submit(entry, text)
+            self._executor.submit(self._unit(entry, text))
 
-    def _submit(self, entry: TakenTask, text: str | None) -> None:
-        task, count = entry.task, entry.deliveries
+    def _unit(self, entry: TakenTask, text: str | None) -> ActivityWork:
+        task = entry.task
         definition = self._registry.activity(task.name)
         assert definition is not None
-        self._executor.submit(
-            unit_of(entry.key, definition, task, text, count, self._options, self._executor)
-        )
+        return self._unit_of(entry.key, definition, task, text, entry.deliveries, self._options)
 
     def _finished(self, works: Sequence[Work]) -> None:
         """Take over what the executor has done."""
+        counters, inside, at = self._counters, self._inside, self._ports.clock.now()
         for work in works:
             # Code inside middleware is a unit of its own (key 0, or none), and tells the one around it.
-            if not isinstance(work, ActivityWork):
+            if not isinstance(work, ActivityWork) or (entry := inside.get(work.key)) is None:
                 continue
-            entry = self._inside.get(work.key)
-            if entry is None:
-                continue
-            if not work.is_lost:
-                self._ended(entry, work.result, work.failure)
-            elif entry.deliveries >= self._settings.delivery_count_max:
-                self._ended(entry, None, entry.exhausted())
-            else:
-                self._free_place(entry)
+            entry.is_running = False
+            self._running -= 1
+            if work.is_lost and entry.deliveries < self._settings.delivery_count_max:
                 self._spawn(self._again(entry))
-                self._pump()
+                continue
+            text, failure = work.result, entry.exhausted() if work.is_lost else work.failure
+            counters.activities_finished += 1
+            if failure is not None:
+                counters.activities_failed += 1
+            self._conclude(entry, text, failure, at)
+        self._pump()
 
     async def _again(self, entry: TakenTask) -> None:
         """Give back a task whose process died: it runs again, and has been delivered once more."""
         await self._give_back([entry.delivery])
         self._leave(entry)
 
-    def _ended(self, entry: TakenTask, text: str | None, failure: FailureDetails | None) -> None:
-        self._free_place(entry)
-        self._counters.activities_finished += 1
-        if failure is not None:
-            self._counters.activities_failed += 1
-        self._conclude(entry, text, failure)
-        if self._held:
-            self._pump()
-
-    def _free_place(self, entry: TakenTask) -> None:
-        entry.is_running = False
-        self._running -= 1
-
     # ------------------------------------------------------------------ out
 
-    def _conclude(self, entry: TakenTask, text: str | None, failure: FailureDetails | None) -> None:
+    def _conclude(
+        self, entry: TakenTask, text: str | None, failure: FailureDetails | None, at: datetime
+    ) -> None:
         """Turn the outcome of a task into a message and queue it, after its large values if there are any."""
-        task = entry.task
-        at = self._ports.clock.now()
-        partitions = self._ports.info.partitions
-        if failure is None and (
-            text is None or (len(text) <= self._settings.payload_inline_bytes_max and text.isascii())
-        ):
+        task, partitions = entry.task, self._partitions
+        if failure is None and (text is None or (len(text) <= self._inline_max and text.isascii())):
             done = TaskCompletedEvent(timestamp=at, task_scheduled_id=task.task_id, result=text)
             self._queue(entry, task_ended(task, done, partitions=partitions))
             return
         writer = PayloadWriter(
             partitions=partitions,
-            inline_bytes_max=self._settings.payload_inline_bytes_max,
+            inline_bytes_max=self._inline_max,
             bytes_max=self._settings.payload_bytes_max,
         )
         body = stored_ending(task, text, failure, writer, at, self._options)
@@ -376,13 +370,15 @@ class ActivityLoop:
             return
         except Exception as error:
             _log.exception("what came of activity %r (%s) cannot be stored", entry.task.name, entry.task.id)
-            at, partitions = self._ports.clock.now(), self._ports.info.partitions
-            message = task_failed(entry.task, describe_briefly(error), at=at, partitions=partitions)
+            at = self._ports.clock.now()
+            message = task_failed(entry.task, describe_briefly(error), at=at, partitions=self._partitions)
         self._queue(entry, message)
 
     def _queue(self, entry: TakenTask, message: ToPartition) -> None:
-        self._results.append((entry, message))
-        self._ready.set()
+        if not self._results:  # else whoever sends them knows
+            self._ready.set()
+        entry.message = message
+        self._results.append(entry)
 
     async def _send_results(self) -> None:
         """Send what is ready, many at a time: what gathers while one batch is on its way is the next."""
@@ -396,8 +392,8 @@ class ActivityLoop:
             del self._results[: len(batch)]
             await self._send(batch)
 
-    async def _send(self, batch: Sequence[tuple[TakenTask, ToPartition]]) -> None:
-        results = [(entry.delivery, message) for entry, message in batch]
+    async def _send(self, batch: Sequence[TakenTask]) -> None:
+        results = [(entry.delivery, entry.message) for entry in batch]
         try:
             await patiently(
                 self._ports.clock,
@@ -413,10 +409,10 @@ class ActivityLoop:
                 for one in batch:
                     await self._send([one])
                 return
-            task = batch[0][0].task
+            task = batch[0].task
             _log.exception("the result of activity %r of %r cannot be sent", task.name, task.instance_id)
-            await self._give_back([batch[0][0].delivery])
-        self._leave(*(entry for entry, _ in batch))
+            await self._give_back([batch[0].delivery])
+        self._leave(*batch)
 
     def _leave(self, *entries: TakenTask) -> None:
         for entry in entries:

@@ -16,7 +16,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from durabletask_azure.core.activity_context import ActivityContext
+import msgspec
+
+from durabletask_azure.core.activity_context import ActivityContext, TaskContext
 from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import ActivityDefinition
 from durabletask_azure.core.failures import FailureDetails
@@ -27,46 +29,28 @@ from durabletask_azure.engine.activity_work import ActivityWork
 from durabletask_azure.engine.executor import ActivityExecutor
 from durabletask_azure.errors import TaskFailedError, WorkerProcessError
 
-__all__ = ["SurroundedWork", "unit_of"]
+__all__ = ["SurroundedWork", "UnitOf", "unit_of"]
 
 _NOBODYS_KEY = 0
 """Key of a unit that is no task of the activity loop; its keys begin with 1."""
 
 
-def unit_of(
-    key: int,
-    definition: ActivityDefinition,
-    task: ActivityTask,
-    text: str | None,
-    delivery_count: int,
-    options: RuntimeOptions,
-    executor: ActivityExecutor,
-) -> ActivityWork:
-    """Return the unit of work of a task, inside the middleware if there is any."""
-    if options.activity_middleware:
-        return SurroundedWork(key, definition, task, text, delivery_count, options, executor)
-    return ActivityWork(key, definition, task, text, delivery_count, options)
+UnitOf = Callable[[int, ActivityDefinition, ActivityTask, str | None, int, RuntimeOptions], ActivityWork]
 
 
-class SurroundedWork(ActivityWork):
-    """A unit of work whose activity runs inside ``RuntimeOptions.activity_middleware``."""
+def unit_of(options: RuntimeOptions, executor: ActivityExecutor) -> UnitOf:
+    """Return what makes units of work of tasks, inside the middleware if there is any."""
+    return partial(SurroundedWork, executor=executor) if options.activity_middleware else ActivityWork
 
-    __slots__ = ("_executor", "_home")
 
-    def __init__(
-        self,
-        key: int,
-        definition: ActivityDefinition,
-        task: ActivityTask,
-        text: str | None,
-        delivery_count: int,
-        options: RuntimeOptions,
-        executor: ActivityExecutor,
-    ) -> None:
-        """As :class:`ActivityWork`, on the loop that ``executor`` is used on; sync code goes to it."""
-        super().__init__(key, definition, task, text, delivery_count, options)
-        self._executor = executor
-        self._home = asyncio.get_running_loop()
+class SurroundedWork(ActivityWork, eq=False, kw_only=True):
+    """A unit of work whose activity runs inside ``RuntimeOptions.activity_middleware``.
+
+    It is made on the loop that ``executor`` is used on; sync code goes to it.
+    """
+
+    executor: ActivityExecutor
+    home: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
 
     @property
     def is_async(self) -> bool:
@@ -87,38 +71,38 @@ class SurroundedWork(ActivityWork):
             super().fail(error)
 
     def _call(self) -> Awaitable[Any]:
-        context = self._context()
+        context = TaskContext(self.task, self.delivery_count)
         inner = partial(self._activity, context)
-        return surround(self._options.activity_middleware, context, inner)(self._input())
+        return surround(self.options.activity_middleware, context, inner)(self._input())
 
     async def _activity(self, context: ActivityContext, value: Any) -> Any:
-        if self._definition.process is not None:
+        if self.definition.process is not None:
             outcome = await self._in_process(value)
-        elif self._definition.is_async:
-            outcome = self._definition.fn(context, value)
+        elif self.definition.is_async:
+            outcome = self.definition.fn(context, value)
         else:
-            outcome = await self._in_thread(partial(self._definition.fn, context, value))
+            outcome = await self._in_thread(partial(self.definition.fn, context, value))
         return await outcome if inspect.isawaitable(outcome) else outcome
 
     async def _in_thread(self, function: Callable[[], Any]) -> Any:
         call = _SyncCall(function)
-        self._home.call_soon_threadsafe(self._executor.submit, call)
+        self.home.call_soon_threadsafe(self.executor.submit, call)
         await asyncio.wrap_future(call.ended)
         return call.outcome()
 
     async def _in_process(self, value: Any) -> Any:
-        options = self._options
+        options = self.options
         text = options.codec.serialize(value)
-        call = _ProcessCall(self._definition, self._task, text, self.delivery_count, options)
-        self._home.call_soon_threadsafe(self._executor.submit, call)
+        call = _ProcessCall(_NOBODYS_KEY, self.definition, self.task, text, self.delivery_count, options)
+        self.home.call_soon_threadsafe(self.executor.submit, call)
         await asyncio.wrap_future(call.ended)
         if call.is_lost:
             raise _ProcessDiedError(
-                f"the process of activity {self._definition.name!r} died before it answered"
+                f"the process of activity {self.definition.name!r} died before it answered"
             )
         if call.failure is not None:
             raise _ProcessFailedError(call.failure, options.codecs.decode_failure(call.failure))
-        return rebuilt_as_declared(options.codec, call.result, self._definition.output_type)
+        return rebuilt_as_declared(options.codec, call.result, self.definition.output_type)
 
 
 class _ProcessDiedError(WorkerProcessError):
@@ -133,24 +117,13 @@ class _ProcessFailedError(TaskFailedError):
         self.recorded = recorded
 
 
-class _ProcessCall(ActivityWork):
+class _ProcessCall(ActivityWork, eq=False, kw_only=True):
     """An activity in a worker process, for somebody who waits for it on another loop.
 
     When they stop waiting before it began, it never begins.
     """
 
-    __slots__ = ("ended",)
-
-    def __init__(
-        self,
-        definition: ActivityDefinition,
-        task: ActivityTask,
-        text: str | None,
-        delivery_count: int,
-        options: RuntimeOptions,
-    ) -> None:
-        super().__init__(_NOBODYS_KEY, definition, task, text, delivery_count, options)
-        self.ended: Future[None] = Future()
+    ended: Future[None] = msgspec.field(default_factory=Future[None])
 
     def request(self) -> bytes:
         if not self.ended.set_running_or_notify_cancel():

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from durabletask_azure.core.activity_context import ActivityContext
+from durabletask_azure.core.activity_context import TaskContext
 from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import ActivityDefinition
 from durabletask_azure.core.failures import FailureDetails, describe_failure, qualified_name, truncate
@@ -47,6 +47,8 @@ __all__ = [
 ]
 
 _BRIEF_BYTES_MAX = 1_000
+_NEVER_AWAITABLE = frozenset({type(None), bool, int, float, str, list, dict, tuple})
+"""What activities mostly return: asking each whether it can be awaited costs more than running a small one."""
 
 
 class ActivityRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,68 +71,47 @@ _request_encoder = msgspec.json.Encoder()
 _reply_decoder = msgspec.json.Decoder(ActivityReply)
 
 
-class ActivityWork:
+class ActivityWork(msgspec.Struct, eq=False):
     """A unit of work of an :class:`ActivityExecutor`; when done, ``failure`` is set or ``result`` is the result.
 
     ``key`` is the caller's name for it. With ``is_lost`` there is no result: the process that ran it has died of it.
     """
 
-    __slots__ = (
-        "_definition",
-        "_options",
-        "_task",
-        "_text",
-        "delivery_count",
-        "failure",
-        "is_lost",
-        "key",
-        "result",
-    )
-
-    def __init__(
-        self,
-        key: int,
-        definition: ActivityDefinition,
-        task: ActivityTask,
-        text: str | None,
-        delivery_count: int,
-        options: RuntimeOptions,
-    ) -> None:
-        self.key = key
-        self.delivery_count = delivery_count
-        self.result: str | None = None
-        self.failure: FailureDetails | None = None
-        self.is_lost = False
-        self._definition = definition
-        self._task = task
-        self._text = text
-        self._options = options
+    key: int
+    definition: ActivityDefinition
+    task: ActivityTask
+    text: str | None
+    delivery_count: int
+    options: RuntimeOptions
+    result: str | None = None
+    failure: FailureDetails | None = None
+    is_lost: bool = False
 
     @property
     def is_async(self) -> bool:
         """Whether the activity is registered as async."""
-        return self._definition.is_async
+        return self.definition.is_async
 
     @property
     def process_target(self) -> str | None:
         """The name a worker process finds the activity by, ``None`` if it does not run in one."""
-        return None if self._definition.process is None else self._definition.process.path
+        return None if self.definition.process is None else self.definition.process.path
 
     def request(self) -> bytes:
         """Return what a worker process needs to run it, as an encoded :class:`ActivityRequest`."""
-        assert self._definition.process is not None
+        assert self.definition.process is not None
         return _request_encoder.encode(
             ActivityRequest(
-                target=self._definition.process.path,
-                task=msgspec.structs.replace(self._task, input=None, tags=None),
-                text=self._options.codecs.decode(self._text),
+                target=self.definition.process.path,
+                task=msgspec.structs.replace(self.task, input=None, tags=None),
+                text=self.options.codecs.decode(self.text),
                 delivery_count=self.delivery_count,
             )
         )
 
     def answered(self, reply: bytes) -> None:
         """Take over what came of it in a worker process, an encoded :class:`ActivityReply`."""
-        answer, codecs = _reply_decoder.decode(reply), self._options.codecs
+        answer, codecs = _reply_decoder.decode(reply), self.options.codecs
         self.result = codecs.encode(answer.result)
         # The process has no codecs: what it says is as if stored without.
         plain = None if answer.failure is None else NO_CODECS.decode_failure(answer.failure)
@@ -144,9 +125,9 @@ class ActivityWork:
         """Run a sync activity; what turns out to be an awaitable is returned for :meth:`run_async`."""
         try:
             value = self._call()
-            if inspect.isawaitable(value):
+            if type(value) not in _NEVER_AWAITABLE and inspect.isawaitable(value):
                 return value
-            self.result = self._options.codec.serialize(value)
+            self.result = self.options.codec.serialize(value)
         except BaseException as error:  # also SystemExit: user code must not end a thread of ours
             self.fail(error)
         return None
@@ -157,7 +138,7 @@ class ActivityWork:
             value = self._call() if awaitable is None else awaitable
             if inspect.isawaitable(value):
                 value = await value
-            self.result = self._options.codec.serialize(value)
+            self.result = self.options.codec.serialize(value)
         except (GeneratorExit, asyncio.CancelledError):
             raise
         except BaseException as error:  # also SystemExit: it would stop the event loop
@@ -165,25 +146,14 @@ class ActivityWork:
 
     def fail(self, error: BaseException) -> None:
         """Record ``error`` as the failure of this task."""
-        self.failure = describe(error, self._options)
+        self.failure = describe(error, self.options)
 
     def _call(self) -> Any:
         """Call the activity; what it returns may be awaitable."""
-        return self._definition.fn(self._context(), self._input())
-
-    def _context(self) -> ActivityContext:
-        task = self._task
-        return ActivityContext(
-            task.instance_id,
-            task.task_id,
-            name=task.name,
-            execution_id=task.execution_id,
-            version=task.version,
-            delivery_count=self.delivery_count,
-        )
+        return self.definition.fn(TaskContext(self.task, self.delivery_count), self._input())
 
     def _input(self) -> Any:
-        return rebuilt_as_declared(self._options.codec, self._text, self._definition.input_type)
+        return rebuilt_as_declared(self.options.codec, self.text, self.definition.input_type)
 
 
 def describe(error: BaseException, options: RuntimeOptions) -> FailureDetails:

@@ -54,8 +54,8 @@ class ActivityExecutor(Protocol):
         """Get ready; ``done`` is called on the running loop with finished units, in order of finishing."""
         ...
 
-    def submit(self, work: Work) -> None:
-        """Begin a unit."""
+    def submit(self, *works: Work) -> None:
+        """Begin units, in their order."""
         ...
 
     async def close(self) -> None:
@@ -161,9 +161,9 @@ class InlineExecutor:
         self._finished = _Handover(loop, done)
         self._runner = _LoopRunner(loop, self._finished.put_here)
 
-    def submit(self, work: Work) -> None:
+    def submit(self, *works: Work) -> None:
         assert self._runner is not None, "the executor is not open"
-        self._runner.begin(((work, None),))
+        self._runner.begin([(work, None) for work in works])
 
     async def close(self) -> None:
         if self._runner is not None and self._finished is not None:
@@ -203,16 +203,18 @@ class ThreadExecutor:
         self._to_loop = _Handover(target, self._runner.begin)
         self._async_loop = target
 
-    def submit(self, work: Work) -> None:
-        if work.is_async:
-            self._submit_async(work)
-            return
-        self._in_threads += 1
-        self._waiting.append(work)
-        if not self._is_called:
+    def submit(self, *works: Work) -> None:
+        before = self._in_threads
+        for work in works:
+            if work.is_async:
+                self._submit_async(work)
+            else:
+                self._waiting.append(work)
+                self._in_threads += 1
+        if self._in_threads > before and not self._is_called:
             self._is_called = True
             self._calls.put(True)
-        if self._in_threads > self._threads and self._threads < self._threads_max:
+        while self._in_threads > self._threads and self._threads < self._threads_max:
             self._threads += 1
             name = f"durabletask-activity-{self._threads}"
             threading.Thread(target=self._serve, name=name, daemon=True).start()
@@ -241,13 +243,14 @@ class ThreadExecutor:
 
     def _deliver(self, works: list[Work]) -> None:
         assert self._done is not None
-        self._in_threads -= sum(not work.is_async for work in works)
+        self._in_threads -= [work.is_async for work in works].count(False)
         self._done(works)
 
     def _serve(self) -> None:
         """Be one thread of the pool."""
         finished, to_loop, waiting = self._finished, self._to_loop, self._waiting
         assert finished is not None and to_loop is not None
+        context = Context()
         while self._calls.get():
             self._is_called = False
             while True:
@@ -259,7 +262,9 @@ class ThreadExecutor:
                     self._is_called = True
                     self._calls.put(True)
                 # An empty context each time: nothing an activity sets reaches the next one.
-                awaitable = Context().run(work.run)
+                if context:
+                    context = Context()
+                awaitable = context.run(work.run)
                 if awaitable is None:
                     finished.put(work)
                 else:

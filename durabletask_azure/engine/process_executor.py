@@ -127,13 +127,17 @@ class ProcessExecutor:
         self._is_open = True
         self._inner.open(done)
 
-    def submit(self, work: Work) -> None:
-        if not _runs_in_process(work):
-            self._inner.submit(work)
-            return
-        self._inside += 1
-        self._queue.put(work)
-        if self._inside > len(self._threads) and len(self._threads) < self._processes_max:
+    def submit(self, *works: Work) -> None:
+        others: list[Work] = []
+        for work in works:
+            if _runs_in_process(work):
+                self._inside += 1
+                self._queue.put(work)
+            else:
+                others.append(work)
+        if others:
+            self._inner.submit(*others)
+        while self._inside > len(self._threads) and len(self._threads) < self._processes_max:
             ended: concurrent.futures.Future[None] = concurrent.futures.Future()
             self._threads.append(ended)
             name = f"durabletask-process-{len(self._threads)}"

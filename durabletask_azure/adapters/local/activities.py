@@ -20,7 +20,7 @@ from durabletask_azure.adapters.local.bulk import as_places
 from durabletask_azure.adapters.local.by_name import any_free_of, free_of, index_names
 from durabletask_azure.adapters.local.committer import Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
-from durabletask_azure.adapters.local.handover import Finished, Handover
+from durabletask_azure.adapters.local.handover import Handover
 from durabletask_azure.adapters.local.liveness import Locks
 from durabletask_azure.adapters.local.reader import Reader
 from durabletask_azure.adapters.local.rows import stored_outbound, write_outbound
@@ -207,10 +207,7 @@ class LocalActivityQueue:
 
     async def finish(self, results: Sequence[tuple[ActivityDelivery, ToPartition | None]]) -> None:
         # Decided once: while the others are written, sessions may open and close.
-        handed: list[Finished] = []
-        written: list[Finished] = []
-        for one in results:
-            (handed if self._handover.takes(*one) else written).append(one)
+        handed, written = self._handover.part(results)
         if written:
             await self._write(written)
         left = self._handover.hand(handed)

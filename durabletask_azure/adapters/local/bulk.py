@@ -7,16 +7,22 @@ statements are prepared once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from durabletask_azure.adapters.local.committer import Transaction
 
-__all__ = ["Bulk", "as_places", "run_bulk"]
+__all__ = ["NULL", "Bulk", "as_places", "run_bulk"]
+
+NULL: Final = math.nan
+"""SQLite's NULL, which is what it takes a number for that is none. Python's module binds numbers, texts and bytearrays
+as they are; of all else, None, truth values and bytes too, it first asks whether somebody adapts it to SQLite, which
+costs an error raised and caught: four times what binding does."""
 
 _SIZES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1)
 _PORTIONS = [next(size for size in _SIZES if size <= max(left, 1)) for left in range(_SIZES[0] + 1)]

@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Protocol
 
-from durabletask_azure.core.messages import ToPartition
+import msgspec
+
+from durabletask_azure.core.messages import ActivityTask, ToPartition
 from durabletask_azure.ports import ActivityDelivery
 
 __all__ = ["Consumer", "Finished", "HandedTask", "Handover", "ResultSink"]
@@ -28,13 +31,10 @@ Finished = tuple[ActivityDelivery, ToPartition | None]
 """A task and the message of its result."""
 
 
-class HandedTask:
+class HandedTask(msgspec.Struct, frozen=True, gc=False):
     """Token of a result that was handed over: the row of the task it came from."""
 
-    __slots__ = ("place",)
-
-    def __init__(self, place: int) -> None:
-        self.place = place
+    place: int
 
 
 class ResultSink(Protocol):
@@ -68,15 +68,16 @@ class Consumer:
         self._settled = 0
         self._handed: list[ActivityDelivery] = []
 
-    def claim(self, group: str, name: str) -> bool:
-        """Take a place for a task, if there is one; by the writer, under the hand-over's lock."""
-        if self._room <= 0 or group not in self._groups:
-            return False
-        if self._names is not None and name not in self._names:
-            return False
-        self._room -= 1
-        self._claims += 1
-        return True
+    def wants(self, group: str, name: str) -> bool:
+        """Whether a task of an activity may be handed to it, and it has a place for one."""
+        return self._room > 0 and group in self._groups and (self._names is None or name in self._names)
+
+    def claim(self, count: int) -> int:
+        """Take places for so many tasks, or as many as there are; by the writer, under the hand-over's lock."""
+        count = min(count, self._room)
+        self._room -= count
+        self._claims += count
+        return count
 
     def settle(self, deliveries: Sequence[ActivityDelivery], committed: bool) -> None:
         """Hand over what was claimed for this consumer and is committed, or take note that it is not."""
@@ -148,12 +149,31 @@ class Handover:
             consumer.close()
             self._consumers.remove(consumer)
 
-    def claim(self, group: str, name: str) -> Consumer | None:
-        """Return who gets a new task of an activity, if somebody waits for one."""
+    def claim(self, tasks: Sequence[tuple[ActivityTask, str, object]]) -> list[Consumer | None]:
+        """Take places for new tasks, each with its group; return who gets which, ``None`` for one that is left free.
+
+        Once one of an activity is free, so are all behind it: they are taken in their order.
+        """
+        claims: list[Consumer | None] = []
+        free: set[str] = set()
         with self._lock:
-            for consumer in self._consumers:
-                if consumer.claim(group, name):
-                    return consumer
+            for (group, name), alike in groupby([(group, task.name) for task, group, _ in tasks]):
+                left = len([*alike])
+                while left:
+                    consumer = None if name in free else self._who_wants(group, name)
+                    if consumer is None:
+                        free.add(name)
+                        claims += [None] * left
+                        break
+                    count = consumer.claim(left)
+                    claims += [consumer] * count
+                    left -= count
+        return claims
+
+    def _who_wants(self, group: str, name: str) -> Consumer | None:
+        for consumer in self._consumers:
+            if consumer.wants(group, name):
+                return consumer
         return None
 
     # ------------------------------------------------------------ results
@@ -176,23 +196,28 @@ class Handover:
         debts, self._debts = self._debts, []
         return debts
 
-    def takes(self, delivery: ActivityDelivery, result: ToPartition | None) -> bool:
-        """Whether a result may be handed over: to a session that is open here, of a task handed out once."""
-        return result is not None and delivery.delivery_count == 1 and result.partition in self._sessions
+    def part(self, results: Sequence[Finished]) -> tuple[dict[int, list[Finished]], list[Finished]]:
+        """Return the results that may be handed over, by partition, and those that have to be written.
 
-    def hand(self, results: Sequence[Finished]) -> list[Finished]:
+        A result is handed to a session that is open here, and only that of a task handed out once.
+        """
+        sessions = self._sessions
+        handed: dict[int, list[Finished]] = {}
+        written: list[Finished] = []
+        for one in results:
+            delivery, result = one
+            if result is None or delivery.delivery_count != 1 or result.partition not in sessions:
+                written.append(one)
+            elif result.partition in handed:
+                handed[result.partition].append(one)
+            else:
+                handed[result.partition] = [one]
+        return handed, written
+
+    def hand(self, results: Mapping[int, Sequence[Finished]]) -> list[Finished]:
         """Hand results to the sessions of their partitions; return those that have to be written."""
         left: list[Finished] = []
-        by_partition: dict[int, list[Finished]] = {}
-        for one in results:
-            result = one[1]
-            assert result is not None
-            own = by_partition.get(result.partition)
-            if own is None:
-                by_partition[result.partition] = [one]
-            else:
-                own.append(one)
-        for partition, own in by_partition.items():
+        for partition, own in results.items():
             session = self._sessions.get(partition)
             left += own if session is None else session.hand(own)
         return left

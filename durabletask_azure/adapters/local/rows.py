@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import msgspec
 
 from durabletask_azure.adapters.local.bell import ACTIVITIES, Topic, changed, ended
-from durabletask_azure.adapters.local.bulk import run_bulk
+from durabletask_azure.adapters.local.bulk import NULL, run_bulk
 from durabletask_azure.adapters.local.clock import to_us
 from durabletask_azure.adapters.local.committer import Transaction
 from durabletask_azure.adapters.local.handover import Consumer, Handover
@@ -80,13 +80,14 @@ def _replace_instances(rows: str) -> str:
     )
 
 
+# OR FAIL: nothing is kept to undo such a statement alone. When one fails, all of its request is undone.
 def _send_messages(rows: str) -> str:
-    return f"INSERT INTO messages(partition, id, visible_at, body, seq) VALUES {rows}"  # noqa: S608
+    return f"INSERT OR FAIL INTO messages(partition, id, visible_at, body, seq) VALUES {rows}"  # noqa: S608
 
 
 def _send_tasks(rows: str) -> str:
     columns = "seq, id, grp, body, enqueued_at, locked_by, deliveries"
-    return f"INSERT INTO tasks({columns}) VALUES {rows}"  # noqa: S608
+    return f"INSERT OR FAIL INTO tasks({columns}) VALUES {rows}"  # noqa: S608
 
 
 _REPLACE_ONE = (
@@ -122,7 +123,7 @@ class StoredWrites:
 
     def __init__(self) -> None:
         self.inserted: list[tuple[Any, ...]] = []
-        """Rows of new instances without their ETag, which is given in the transaction."""
+        """Rows of new instances; their ETag is given in the transaction."""
         self.replaced: list[tuple[Any, ...]] = []
         """Rows of known instances, with the ETag they must have so far."""
         self.others: list[tuple[RowWrite, str, tuple[object, ...]]] = []
@@ -135,8 +136,8 @@ class StoredOutbound:
     __slots__ = ("messages", "tasks", "topics")
 
     def __init__(self) -> None:
-        self.messages: list[tuple[int, str, int | None, bytes]] = []
-        self.tasks: list[tuple[ActivityTask, str, bytes]] = []
+        self.messages: list[tuple[int, str, int | float, bytearray]] = []
+        self.tasks: list[tuple[ActivityTask, str, bytearray]] = []
         self.topics: set[Topic] = set()
 
 
@@ -164,18 +165,18 @@ def stored_writes(partition: int, writes: Sequence[RowWrite]) -> StoredWrites:
             if isinstance(write, PutInstance):
                 row, if_match = write.row, write.if_match
                 if if_match is None:
-                    stored.inserted.append(_columns(partition, row))
+                    stored.inserted.append(_columns(partition, row, 0))
                 else:
-                    stored.replaced.append((*_columns(partition, row), etag_number(if_match)))
+                    stored.replaced.append(_columns(partition, row, etag_number(if_match)))
                 topics.append(changed(row.instance_id))
                 if row.status.is_terminal:
                     topics.append(ended(row.instance_id))
             else:
                 stored.others.append((write, *_stored(partition, write)))
+                if isinstance(write, DeleteInstance):
+                    topics += (changed(write.instance_id), ended(write.instance_id))
         except (UnicodeEncodeError, TypeError, ValueError, msgspec.MsgspecError) as error:
             raise CommitRefusedError(f"the row cannot be stored: {error}", row_key=row_key(write)) from error
-        if isinstance(write, DeleteInstance):
-            stored.topics += (changed(write.instance_id), ended(write.instance_id))
     return stored
 
 
@@ -216,20 +217,22 @@ def _stored(
             assert_never(write)
 
 
-def _columns(partition: int, row: InstanceRow) -> tuple[Any, ...]:
+def _columns(partition: int, row: InstanceRow, etag: int) -> tuple[Any, ...]:
+    # Only what SQLite's module binds as it is (bulk.NULL).
     completed_at, due_at, tail = row.completed_at, row.due_at, row.tail
     return (
         row.name,
         row.status._value_,  # without the descriptor's detour
         to_us(row.created_at),
         to_us(row.updated_at),
-        None if completed_at is None else to_us(completed_at),
-        None if due_at is None else to_us(due_at),
-        row.reason is not None,
-        _encode(_replace(row, tail=b"") if tail else row),
-        tail,
+        NULL if completed_at is None else to_us(completed_at),
+        NULL if due_at is None else to_us(due_at),
+        0 if row.reason is None else 1,
+        bytearray(_encode(_replace(row, tail=b"") if tail else row)),
+        bytearray(tail),
         partition,
         row.instance_id,
+        etag,
     )
 
 
@@ -257,7 +260,7 @@ def write_rows(transaction: Transaction, writes: StoredWrites) -> dict[str, str]
     etags: dict[str, str] = {}
     if writes.inserted:
         now_us = transaction.now_us
-        rows: list[tuple[Any, ...]] = [(*row, now_us) for row in writes.inserted]
+        rows: list[tuple[Any, ...]] = [(*row[: _ID + 1], now_us) for row in writes.inserted]
         if run_bulk(transaction, _insert_instances, rows) != len(rows):
             raise _unexpected(_culprit(transaction, rows, now_us))
         etag = str(now_us)
@@ -306,11 +309,12 @@ def stored_outbound(sends: Sequence[Outbound]) -> StoredOutbound:
     stored = StoredOutbound()
     for send in sends:
         if isinstance(send, ToPartition):
-            due = None if send.deliver_at is None else to_us(send.deliver_at)
-            stored.messages.append((send.partition, send.message.id, due, encode_messages((send.message,))))
+            due = NULL if send.deliver_at is None else to_us(send.deliver_at)
+            body = bytearray(encode_messages((send.message,)))
+            stored.messages.append((send.partition, send.message.id, due, body))
             stored.topics.add(send.partition)
         else:
-            stored.tasks.append((send.task, send.group, encode_task(send.task)))
+            stored.tasks.append((send.task, send.group, bytearray(encode_task(send.task))))
     return stored
 
 
@@ -326,26 +330,23 @@ def write_outbound(transaction: Transaction, stored: StoredOutbound, handover: H
 
 
 def _write_tasks(
-    transaction: Transaction, tasks: Sequence[tuple[ActivityTask, str, bytes]], handover: Handover
+    transaction: Transaction, tasks: Sequence[tuple[ActivityTask, str, bytearray]], handover: Handover
 ) -> bool:
     """Insert tasks; return whether one is free to be taken by anybody."""
     now_us, process = transaction.now_us, handover.process
+    claims = handover.claim(tasks)
     rows: list[tuple[Any, ...]] = []
-    free_names: set[str] = set()
     handed: dict[Consumer, list[ActivityDelivery]] = {}
-    for task, group, body in tasks:
-        place = transaction.next_task()
-        # Once one of an activity is free, so are all behind it: they are taken in their order.
-        consumer = None if task.name in free_names else handover.claim(group, task.name)
+    next_task = transaction.next_task
+    for (task, group, body), consumer in zip(tasks, claims, strict=True):
+        place, task_id = next_task(), task.id
         if consumer is None:
-            free_names.add(task.name)
-            rows.append((place, task.id, group, body, now_us, None, 0))
+            rows.append((place, task_id, group, body, now_us, NULL, 0))
             continue
-        own = handed.get(consumer)
-        if own is None:
-            own = handed[consumer] = []
+        rows.append((place, task_id, group, body, now_us, process, 1))
+        if consumer not in handed:
+            own = handed[consumer] = list[ActivityDelivery]()
             transaction.after.append(partial(consumer.settle, own))
-        own.append(ActivityDelivery(task.id, task, 1, place))
-        rows.append((place, task.id, group, body, now_us, process, 1))
+        handed[consumer].append(ActivityDelivery(task_id, task, 1, place))
     run_bulk(transaction, _send_tasks, rows)
-    return bool(free_names)
+    return None in claims

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from durabletask_azure.adapters.local.bell import Bell, wake
 from durabletask_azure.adapters.local.bulk import as_places
-from durabletask_azure.adapters.local.clock import from_us
+from durabletask_azure.adapters.local.clock import from_us, to_us
 from durabletask_azure.adapters.local.committer import After, Committer, Transaction
 from durabletask_azure.adapters.local.dead import lock_letters, place_of, remove_letter
 from durabletask_azure.adapters.local.handover import Finished, HandedTask, Handover
@@ -82,14 +82,11 @@ class Places:
     __slots__ = ("messages", "tasks")
 
     def __init__(self, deliveries: Sequence[Delivery]) -> None:
+        tokens = [delivery.token for delivery in deliveries]
+        self.tasks = [token.place for token in tokens if isinstance(token, HandedTask)]
         self.messages: list[int] = []
-        self.tasks: list[int] = []
-        for delivery in deliveries:
-            token = delivery.token
-            if isinstance(token, HandedTask):
-                self.tasks.append(token.place)
-            else:
-                self.messages.append(place_of(token))
+        if len(self.tasks) < len(tokens):
+            self.messages = [place_of(token) for token in tokens if not isinstance(token, HandedTask)]
 
     def delete(self, transaction: Transaction) -> None:
         """Delete what was handled."""
@@ -112,12 +109,10 @@ class LocalSession:
         handover: Handover,
     ) -> None:
         self._handover = handover
-        self._handed: deque[tuple[int, Delivery]] = deque()
-        """Results that were handed over and not yet received, with the hub's time of it."""
+        self._handed: dict[int, Delivery] = {}
+        """Results that were handed over and not yet received, in order, by the place of their task."""
         self._open: dict[int, Delivery] = {}
-        """Results that were received and are not completed, by the place of their task."""
-        self._places: set[int] = set()
-        """The tasks of both: a repeated hand-over is no second one."""
+        """Results that were received and are not completed, likewise."""
         self._seen = -1
         """The partition's rings when its messages were last looked for and all found ones were taken."""
         self._next_due: tuple[int, int] | None = None
@@ -163,20 +158,21 @@ class LocalSession:
         """Take results in memory (:class:`~durabletask_azure.adapters.local.handover.ResultSink`)."""
         if self._closed:
             return list(results)
-        places, left = self._places, list[Finished]()
-        now_us = self._committer.clock.now_us()
-        at = from_us(now_us)
+        handed, opened, left = self._handed, self._open, list[Finished]()
+        room = _HANDED_MAX - len(handed) - len(opened)
+        at = from_us(self._committer.clock.now_us())
         for one in results:
-            place, result = one[0].token, one[1]
+            task, result = one
+            place = task.token
             assert isinstance(place, int) and result is not None
-            if place in places:
+            if place in handed or place in opened:  # a repeated hand-over is no second one
                 continue
-            if len(places) >= _HANDED_MAX:
+            if room <= 0:
                 left.append(one)
                 continue
+            room -= 1
             message = result.message
-            self._handed.append((now_us, Delivery(message.id, (message,), at, 1, HandedTask(place))))
-            places.add(place)
+            handed[place] = Delivery(message.id, (message,), at, 1, HandedTask(place))
         wake(self._bell.rouse(self._partition))
         return left
 
@@ -189,29 +185,38 @@ class LocalSession:
             # Asked for before anything is taken: a failure here must not cost a message.
             next_due = self._reader.row(_NEXT_DUE, (self._partition, now_us))
             rows = self._waiting_messages(count_max, now_us)
-        taken = 0
-        deliveries: list[Delivery] = []
-        handed, opened = self._handed, self._open
         if not rows:
-            for _ in range(min(count_max, len(handed))):
-                _, delivery = handed.popleft()
-                assert isinstance(delivery.token, HandedTask)
-                opened[delivery.token.place] = delivery
-                deliveries.append(delivery)
-        while rows and len(deliveries) < count_max and (taken < len(rows) or handed):
-            if taken < len(rows) and (not self._handed or _taken_in(rows[taken])[0] <= self._handed[0][0]):
-                deliveries.append(_delivery(rows[taken]))
-                taken += 1
-                continue
-            _, delivery = handed.popleft()
-            assert isinstance(delivery.token, HandedTask)
-            opened[delivery.token.place] = delivery
-            deliveries.append(delivery)
-        if taken:
-            self._mark_taken(rows[:taken])
+            deliveries, taken = self._take_handed(count_max), 0
+        else:
+            deliveries, taken = self._take_both(rows, count_max)
         if must_look and taken == len(rows) < count_max:
             self._seen, self._next_due = rings, next_due
         return deliveries
+
+    def _take_handed(self, count_max: int) -> list[Delivery]:
+        """Take the first results that were handed over."""
+        taken = self._handed
+        if len(taken) <= count_max:
+            self._handed = {}
+        else:
+            taken = {place: taken.pop(place) for place in [*islice(taken, count_max)]}
+        self._open.update(taken)
+        return [*taken.values()]
+
+    def _take_both(self, rows: Sequence[Row], count_max: int) -> tuple[list[Delivery], int]:
+        """Take results and messages by their times; return them, and how many of the messages they are."""
+        deliveries: list[Delivery] = []
+        taken = 0
+        while len(deliveries) < count_max and (taken < len(rows) or self._handed):
+            first = next(iter(self._handed.values()), None)
+            if taken < len(rows) and (first is None or _taken_in(rows[taken])[0] <= to_us(first.enqueued_at)):
+                deliveries.append(_delivery(rows[taken]))
+                taken += 1
+            else:
+                deliveries += self._take_handed(1)
+        if taken:
+            self._mark_taken(rows[:taken])
+        return deliveries, taken
 
     def _waiting_messages(self, count_max: int, now_us: int) -> list[Row]:
         found = self._reader.rows(_READY, (self._partition, self._mark[0], count_max))
@@ -237,9 +242,9 @@ class LocalSession:
         """Note that messages are gone."""
         if self._due:
             self._due.difference_update(places.messages)
+        opened = self._open
         for place in places.tasks:
-            self._open.pop(place, None)
-            self._places.discard(place)
+            opened.pop(place, None)
 
     def completed(self, places: Places) -> After:
         """Return what is to be done once messages are deleted, whether or not anybody still waits for that."""
@@ -289,12 +294,10 @@ class LocalSession:
 
         What cannot be written runs again: its task is given back.
         """
-        left = [(delivery, 1) for delivery in self._open.values()]
-        left += [(delivery, 0) for _, delivery in self._handed]
+        left = [(place, delivery, 1) for place, delivery in self._open.items()]
+        left += [(place, delivery, 0) for place, delivery in self._handed.items()]
         rows: list[tuple[int, str, int, bytes]] = []
-        for delivery, failed in left:
-            assert isinstance(delivery.token, HandedTask)
-            place = delivery.token.place
+        for place, delivery, failed in left:
             try:
                 rows.append((place, delivery.id, failed, encode_messages(delivery.messages)))
             except Exception:
