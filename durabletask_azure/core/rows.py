@@ -75,7 +75,7 @@ class PastExecution(msgspec.Struct, frozen=True, gc=False):
     sources: tuple[str, ...] = ()
 
 
-class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class InstanceRow(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """State of an instance and the tail of its history: equals the fold of its history (invariant V).
 
     ``tail`` holds the newest events in stored form; ``segments`` rows hold the older ones. ``due_at`` is the earliest
