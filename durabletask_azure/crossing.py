@@ -203,17 +203,24 @@ class Crossing:
             self._calls.append(asked)
             self._under_way.add(asked)
         if is_first:
-            self.hub.call_soon_threadsafe(self._begin)
+            # Once all that this round of the loop asks for is there: they are begun, and written, together.
+            self.home.call_soon(self._go)
         return asked
+
+    def _go(self) -> None:
+        try:
+            self.hub.call_soon_threadsafe(self._begin)
+        except RuntimeError:  # the other loop was closed meanwhile
+            self.abandon()
 
     def abandon(self) -> None:
         """Fail everything under way: the other thread has ended. From any thread."""
         with self._lock:
-            left = [*self._under_way]
-            self._under_way.clear()
-        if left:
-            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
-                self.home.call_soon_threadsafe(_fail, left)
+            left = [*self._under_way.difference(self._answers)]
+            self._under_way.difference_update(left)
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+            self.home.call_soon_threadsafe(self._settle)
+            self.home.call_soon_threadsafe(_fail, left)
 
     # ------------------------------------------------------------ over there
 
@@ -230,8 +237,11 @@ class Crossing:
             is_first = not self._answers
             self._answers.append(asked)
         if is_first:
-            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
-                self.home.call_soon_threadsafe(self._settle)
+            self._come()
+
+    def _come(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+            self.home.call_soon_threadsafe(self._settle)
 
     # ------------------------------------------------------------ at home
 
