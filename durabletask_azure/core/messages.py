@@ -7,6 +7,8 @@ same id. The functions that turn a history event into its messages live in ``out
 
 from __future__ import annotations
 
+from typing import final
+
 import msgspec
 
 from durabletask_azure.core.failures import FailureDetails
@@ -200,6 +202,7 @@ class ActivityTask(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_def
     deliveries: int = 0
 
 
+@final
 class ToPartition(msgspec.Struct, frozen=True, gc=False, kw_only=True, tag_field="to", tag="partition"):
     """A message to send to a partition's session, at ``deliver_at`` (broker time) or at once."""
 

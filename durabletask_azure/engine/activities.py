@@ -273,7 +273,7 @@ class ActivityLoop:
         for entry in [held.popleft() for _ in range(count)]:
             entry.is_running = True
             text = entry.task.input
-            if isinstance(text, BlobRef):
+            if type(text) is BlobRef:
                 self._spawn(self._load(entry, text))
             else:
                 units.append(self._unit(entry, text))

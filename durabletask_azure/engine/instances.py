@@ -307,7 +307,7 @@ def _spilled(row: InstanceRow, *, fetch_payloads: bool) -> list[BlobRef]:
     values: tuple[Payload | Failure, ...] = (row.custom_status, row.tags, row.failure)
     if fetch_payloads:
         values += (row.input, row.output)
-    return [value for value in values if isinstance(value, BlobRef)]
+    return [value for value in values if type(value) is BlobRef]
 
 
 def report_of(row: InstanceRow, loaded: Mapping[str, str], *, fetch_payloads: bool) -> InstanceReport:

@@ -308,7 +308,7 @@ def stored_outbound(sends: Sequence[Outbound]) -> StoredOutbound:
     """Return the stored form of messages and tasks, in their order."""
     stored = StoredOutbound()
     for send in sends:
-        if isinstance(send, ToPartition):
+        if type(send) is ToPartition:
             due = NULL if send.deliver_at is None else to_us(send.deliver_at)
             body = bytearray(encode_messages((send.message,)))
             stored.messages.append((send.partition, send.message.id, due, body))
