@@ -192,11 +192,7 @@ class Crossing:
         self._answers: list[_Crossed[Any]] = []
 
     def call(self, call: Call[T]) -> asyncio.Future[T]:
-        """Have a call run over there; return the future of its result. Cancelling that stops the call.
-
-        Raises:
-            RuntimeError: the other loop is closed.
-        """
+        """Have a call run over there; return the future of its result. Cancelling that stops the call."""
         asked = _Crossed(self, call)
         with self._lock:
             is_first = not self._calls

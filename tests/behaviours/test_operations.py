@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -203,39 +202,6 @@ async def test_b122_run_drains_when_it_is_cancelled(stage: Stage) -> None:
     worker.start()
     assert await asyncio.to_thread(stage.completed, instance_id) == "finished"
     await asyncio.to_thread(worker.stop)
-
-
-async def test_run_keeps_what_is_loaded_from_the_garbage_collector_until_it_ends(stage: Stage) -> None:
-    assert gc.get_freeze_count() == 0
-    running = asyncio.create_task(TaskHubWorker(stage.hub).run())
-    await asyncio.to_thread(stage.eventually, lambda: gc.get_freeze_count() > 0)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
-    assert gc.get_freeze_count() == 0
-
-
-async def test_run_leaves_it_to_the_program_if_that_keeps_something_from_the_garbage_collector(
-    stage: Stage,
-) -> None:
-    async def flow(ctx: OrchestrationContext, _: Any) -> str:
-        return "done"
-
-    worker = TaskHubWorker(stage.hub)
-    worker.add_orchestrator(flow)
-    gc.freeze()
-    try:
-        frozen = gc.get_freeze_count()
-        running = asyncio.create_task(worker.run())
-        instance_id = await asyncio.to_thread(stage.client.schedule_new_orchestration, flow)
-        await asyncio.to_thread(stage.completed, instance_id)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-        # Some of it ends meanwhile; nothing is added, and nothing is taken out.
-        assert frozen / 2 < gc.get_freeze_count() <= frozen
-    finally:
-        gc.unfreeze()
 
 
 class Process:
