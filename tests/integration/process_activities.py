@@ -99,7 +99,9 @@ def always_die(ctx: ActivityContext, _: Any) -> None:
 
 def hold(ctx: ActivityContext, folder: str) -> str:
     """Say that it runs, and end when the file `go` is there."""
-    Path(folder, "pid").write_text(str(os.getpid()), encoding="utf-8")
+    written = Path(folder, "pid.new")
+    written.write_text(str(os.getpid()), encoding="utf-8")
+    written.rename(Path(folder, "pid"))  # never there without its text
     while not Path(folder, "go").exists():
         pass
     return "held"

@@ -52,9 +52,13 @@ def our_place() -> Generator[Place]:
         yield Place((hub,), {"logger": silent("ours")}, our_place)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def theirs() -> Iterator[Side]:
-    """Microsoft's package, its worker knowing all programs."""
+    """Microsoft's package, its worker knowing all programs.
+
+    Not for longer: some of what it was left with it runs again and again, and formats a traceback each time; CPython's
+    ``ast.parse`` cannot be called from two threads at once, and other tests parse modules.
+    """
     with their_place() as place:
         side = Side(Api.of(THEIRS), place)
         side.runs = load_programs(side)
@@ -64,7 +68,7 @@ def theirs() -> Iterator[Side]:
         side.client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ours() -> Iterator[Side]:
     """Our package, its worker knowing all programs."""
     with our_place() as place:
