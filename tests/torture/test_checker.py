@@ -176,7 +176,7 @@ def test_a_call_that_was_given_two_values_is_double(scene: Scene) -> None:
 
 
 def test_a_step_nobody_asked_for_is_double(scene: Scene) -> None:
-    run = scene.line(scene.one("halted").instance)
+    run = scene.line(scene.one("answerer").instance)
     scene.write_line(msgspec.structs.replace(run, label="1", token="another"))
     scene.write_line(msgspec.structs.replace(run, instance="nobody", token="a third"))
     assert scene.judge().double == [
