@@ -214,6 +214,7 @@ class Crossing:
         with self._lock:
             left = [*self._under_way.difference(self._answers)]
             self._under_way.difference_update(left)
+            self._calls.clear()
         with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
             self.home.call_soon_threadsafe(self._settle)
             self.home.call_soon_threadsafe(_fail, left)
@@ -233,11 +234,8 @@ class Crossing:
             is_first = not self._answers
             self._answers.append(asked)
         if is_first:
-            self._come()
-
-    def _come(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
-            self.home.call_soon_threadsafe(self._settle)
+            with contextlib.suppress(RuntimeError):  # the caller's loop is closed: nobody waits
+                self.home.call_soon_threadsafe(self._settle)
 
     # ------------------------------------------------------------ at home
 

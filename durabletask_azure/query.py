@@ -223,20 +223,17 @@ def state_of(
     """
     row = report.row
     values = (report.input, report.output, report.custom_status)
-    if not all(map(_is_plain, values)):
-        if not all(map(codecs.can_decode, values)):
-            converter = codecs.converter(converter)  # which says what it lacks
-        values = map(codecs.readable, values)
-    serialized_input, serialized_output, serialized_custom_status = values
+    if not all(map(codecs.can_decode, values)):
+        converter = codecs.converter(converter)  # which says what it lacks
     return OrchestrationState(
         instance_id=row.instance_id,
         name=row.name,
         runtime_status=_SEEN[row.status],
         created_at=_naive(row.created_at),
         last_updated_at=_naive(row.updated_at),
-        serialized_input=serialized_input,
-        serialized_output=serialized_output,
-        serialized_custom_status=serialized_custom_status,
+        serialized_input=codecs.readable(report.input),
+        serialized_output=codecs.readable(report.output),
+        serialized_custom_status=codecs.readable(report.custom_status),
         failure_details=None if report.failure is None else codecs.readable_failure(report.failure),
         _data_converter=converter,
         execution_id=row.execution_id,
@@ -247,13 +244,6 @@ def state_of(
         completed_at=_naive(row.completed_at) if row.completed_at is not None else None,
         pending_reason=row.reason,
     )
-
-
-def _is_plain(text: str | None) -> bool:
-    """Return whether a stored text is sure to be as it was before it was stored, by its first character."""
-    return text is None or not text.startswith(
-        "~"
-    )  # the mark of ``core/envelope.py``, which no JSON text begins with
 
 
 def _naive(moment: datetime) -> datetime:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from durabletask_azure.core.messages import ActivityTask
-
-__all__ = ["ActivityContext", "TaskContext"]
+__all__ = ["ActivityContext"]
 
 
 class ActivityContext:
@@ -14,7 +12,14 @@ class ActivityContext:
     for every run of one call and differs between calls.
     """
 
-    __slots__ = ("_delivery_count", "_task")
+    __slots__ = (
+        "_delivery_count",
+        "_execution_id",
+        "_name",
+        "_orchestration_id",
+        "_task_id",
+        "_version",
+    )
 
     def __init__(
         self,
@@ -26,40 +31,37 @@ class ActivityContext:
         version: str | None = None,
         delivery_count: int = 1,
     ) -> None:
-        self._task = ActivityTask(
-            id="",
-            instance_id=orchestration_id,
-            execution_id=execution_id,
-            task_id=task_id,
-            name=name,
-            version=version,
-        )
+        self._orchestration_id = orchestration_id
+        self._task_id = task_id
+        self._name = name
+        self._execution_id = execution_id
+        self._version = version
         self._delivery_count = delivery_count
 
     @property
     def orchestration_id(self) -> str:
         """The instance id of the orchestration that called the activity."""
-        return self._task.instance_id
+        return self._orchestration_id
 
     @property
     def task_id(self) -> int:
         """The number of the call, unique within one execution of the orchestration."""
-        return self._task.task_id
+        return self._task_id
 
     @property
     def name(self) -> str:
         """The name the activity was called by."""
-        return self._task.name
+        return self._name
 
     @property
     def execution_id(self) -> str:
         """The execution of the orchestration that called the activity."""
-        return self._task.execution_id
+        return self._execution_id
 
     @property
     def version(self) -> str | None:
         """The version the activity was called with, if any."""
-        return self._task.version
+        return self._version
 
     @property
     def delivery_count(self) -> int:
@@ -69,14 +71,4 @@ class ActivityContext:
     @property
     def idempotency_key(self) -> str:
         """A text that is the same for every run of this call and for no other call."""
-        return f"{self._task.execution_id}/{self._task.task_id}"
-
-
-class TaskContext(ActivityContext):
-    """The context of an activity that is run for a task: without the other's constructor, which makes a task first."""
-
-    __slots__ = ()
-
-    def __init__(self, task: ActivityTask, delivery_count: int) -> None:
-        self._task = task
-        self._delivery_count = delivery_count
+        return f"{self._execution_id}/{self._task_id}"

@@ -31,9 +31,5 @@ def partition_name(partition: int) -> str:
 
 def stable_id(*parts: object) -> str:
     """Return a 32-character id that depends on nothing but ``parts``: the same message gets the same id on a resend."""
-    if len(parts) == 3:  # nearly always, and this takes a quarter of the time
-        first, second, third = parts
-        text = f"{first}\x1f{second}\x1f{third}"
-    else:
-        text = "\x1f".join(map(str, parts))
+    text = "\x1f".join(map(str, parts))
     return _blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from durabletask_azure.core.activity_context import ActivityContext, TaskContext
+from durabletask_azure.core.activity_context import ActivityContext
 from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import ActivityDefinition
 from durabletask_azure.core.failures import FailureDetails
@@ -71,7 +71,7 @@ class SurroundedWork(ActivityWork, eq=False, kw_only=True):
             super().fail(error)
 
     def _call(self) -> Awaitable[Any]:
-        context = TaskContext(self.task, self.delivery_count)
+        context = self._context()
         inner = partial(self._activity, context)
         return surround(self.options.activity_middleware, context, inner)(self._input())
 

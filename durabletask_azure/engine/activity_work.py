@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from durabletask_azure.core.activity_context import TaskContext
+from durabletask_azure.core.activity_context import ActivityContext
 from durabletask_azure.core.codec import rebuilt_as_declared
 from durabletask_azure.core.definitions import ActivityDefinition
 from durabletask_azure.core.failures import FailureDetails, describe_failure, qualified_name, truncate
@@ -150,7 +150,18 @@ class ActivityWork(msgspec.Struct, eq=False):
 
     def _call(self) -> Any:
         """Call the activity; what it returns may be awaitable."""
-        return self.definition.fn(TaskContext(self.task, self.delivery_count), self._input())
+        return self.definition.fn(self._context(), self._input())
+
+    def _context(self) -> ActivityContext:
+        task = self.task
+        return ActivityContext(
+            task.instance_id,
+            task.task_id,
+            name=task.name,
+            execution_id=task.execution_id,
+            version=task.version,
+            delivery_count=self.delivery_count,
+        )
 
     def _input(self) -> Any:
         return rebuilt_as_declared(self.options.codec, self.text, self.definition.input_type)

@@ -144,3 +144,37 @@ async def test_a_call_that_cannot_be_made_fails_alone(thread: EngineThread) -> N
 
     assert [answers[0], answers[2]] == [7, 7]
     assert isinstance(answers[1], ValueError)
+
+
+async def test_a_call_begins_only_after_the_round_that_asks_for_it(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+    begun: list[str] = []
+
+    async def over_there(name: str) -> None:
+        begun.append(name)
+
+    async def nothing() -> None: ...
+
+    first = crossing.call(lambda: over_there("first"))
+    thread.wait(nothing)  # the other thread is idle, and would have begun it
+    assert begun == []
+    second = crossing.call(lambda: over_there("second"))
+    await asyncio.gather(first, second)
+    thread.close()
+    assert begun == ["first", "second"]
+
+
+async def test_calls_fail_when_the_thread_ends_before_the_round_does(thread: EngineThread) -> None:
+    crossing = crossing_to(thread)
+
+    async def over_there() -> None: ...
+
+    before = crossing.call(over_there)
+    thread.close()
+    after = crossing.call(over_there)
+    async with asyncio.timeout(WAIT_S):
+        for call in (before, after):
+            with pytest.raises(HubUnavailableError, match="closed while a call was under way"):
+                await call
+        with pytest.raises(HubUnavailableError):
+            await crossing.call(over_there)

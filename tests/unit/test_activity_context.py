@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 
 from durabletask_azure import ActivityContext
-from durabletask_azure.core.activity_context import TaskContext
-from durabletask_azure.core.messages import ActivityTask
 
 
 def test_an_activity_knows_who_called_it_and_how_often_it_was_delivered() -> None:
@@ -33,16 +31,3 @@ def test_the_constructor_takes_what_durabletask_gives_by_position() -> None:
     names = [*inspect.signature(ActivityContext).parameters]
 
     assert names[:2] == ["orchestration_id", "task_id"]
-
-
-def test_the_context_of_a_task_says_what_the_task_says() -> None:
-    task = ActivityTask(
-        id="t", instance_id="order-7", execution_id="e1", task_id=3, name="charge", version="2.0"
-    )
-
-    context = TaskContext(task, 2)
-
-    same = ActivityContext("order-7", 3, name="charge", execution_id="e1", version="2.0", delivery_count=2)
-    asked = [name for name, kind in inspect.getmembers(ActivityContext) if isinstance(kind, property)]
-    assert isinstance(context, ActivityContext)
-    assert {name: getattr(context, name) for name in asked} == {name: getattr(same, name) for name in asked}

@@ -49,7 +49,7 @@ class Bell:
         self._lock = threading.Lock()
         self._counts: dict[int, int] = {}
         self._everything = 0
-        self._waiting: dict[Topic, list[Waiter]] = {}
+        self._waiting: dict[Topic, set[Waiter]] = {}
         self._noted: dict[Topic, bool] = {}
         """Topics that have not rung since they were noted, and whether that was confirmed."""
 
@@ -66,11 +66,7 @@ class Bell:
     def join(self, topic: Topic, waiter: Waiter) -> bool:
         """Have the topic's next ring resolve a waiter; return whether it is noted that it never rang so far."""
         with self._lock:
-            waiters = self._waiting.get(topic)
-            if waiters is None:
-                self._waiting[topic] = [waiter]
-            else:
-                waiters.append(waiter)
+            self._waiting.setdefault(topic, set()).add(waiter)
             return self._noted.get(topic, False)
 
     def note(self, topics: Sequence[Topic]) -> None:
@@ -109,8 +105,8 @@ class Bell:
         """Forget a waiter."""
         with self._lock:
             waiters = self._waiting.get(topic)
-            if waiters is not None and waiter in waiters:
-                waiters.remove(waiter)
+            if waiters is not None:
+                waiters.discard(waiter)
                 if not waiters:
                     del self._waiting[topic]
 
@@ -134,7 +130,7 @@ class Bell:
             for topic in self._noted.keys() & rung:
                 del self._noted[topic]
             for topic in self._waiting.keys() & rung:
-                woken += self._waiting.pop(topic)
+                woken.extend(self._waiting.pop(topic))
         return woken
 
     def rouse(self, topic: Topic) -> list[Waiter]:
