@@ -329,7 +329,8 @@ def encode_event(event: HistoryEvent) -> bytes:
 
 def encode_events(events: Sequence[HistoryEvent]) -> bytes:
     """Return the stored form of events: a line each."""
-    return _encoder.encode_lines(events)
+    # A list: of anything else msgspec 0.22 leaks the iterator.
+    return _encoder.encode_lines([*events])
 
 
 def decode_events(lines: bytes) -> list[HistoryEvent]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import msgspec
@@ -22,6 +23,19 @@ def test_an_absent_instance_is_neither_cacheable_nor_ended() -> None:
     assert (instance.is_cacheable, instance.is_terminal, instance.is_ready) == (False, False, False)
     assert instance.history_refs() == ()
     instance.drop_execution()
+
+
+def test_nothing_is_left_behind_by_what_is_appended() -> None:
+    bench = Bench(waits)
+    bench.begin("waits")
+    instance = bench.load("i1")
+    event = TaskScheduledEvent(timestamp=T0, event_id=1, name="a")
+    instance.append((event,))
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(1_000):
+        instance.append((event,))
+    assert len(gc.get_objects()) < before + 100
 
 
 def test_only_started_and_living_instances_are_cacheable() -> None:
