@@ -158,6 +158,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, metaclass=KnownOptions
     """Processes for activities registered with ``process=True`` in one worker; one per processor if not given."""
     activity_prefetch_max: int = 100
     """Activity tasks taken ahead of a free place."""
+    switch_interval_s: float = 0.0001
+    """How long a thread keeps the interpreter from others that want it while a synchronous activity takes long, if the
+    program's own switch interval is not shorter (docs/decisions/0038)."""
 
     # Worker
     lock_s: float = 30.0

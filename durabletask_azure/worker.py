@@ -237,7 +237,11 @@ class TaskHubWorker(WorkPolicies):
                 self._registry.activities, self._settings, self._converter, self._properties
             )
             executor = with_processes(
-                ThreadExecutor(self._settings.activity_threads_max, async_loop=self._loop_for_activities())
+                ThreadExecutor(
+                    self._settings.activity_threads_max,
+                    switch_interval_s=self._settings.switch_interval_s,
+                    async_loop=self._loop_for_activities(),
+                )
             )
             filters = self._registry.filters = self._filters()
             engine = Engine(

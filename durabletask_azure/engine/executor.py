@@ -17,6 +17,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar
 
+from durabletask_azure.engine.switch_interval import LongUnits, SwitchInterval, switch_interval
+
 __all__ = ["ActivityExecutor", "InlineExecutor", "ThreadExecutor", "Work"]
 
 T = TypeVar("T")
@@ -175,12 +177,25 @@ class ThreadExecutor:
     """Runs sync units in daemon threads, at most ``threads_max``, and async ones on an event loop.
 
     ``async_loop`` is where async activities run: another thread's running loop, or (``None``) the engine's own, for an
-    engine that shares its loop with user code. Threads are started when work waits, and stay.
+    engine that shares its loop with user code. Threads are started when work waits, and stay. While a sync unit takes
+    long, no thread of the process keeps the interpreter for longer than ``switch_interval_s`` if others want it.
     """
 
-    def __init__(self, threads_max: int, *, async_loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self,
+        threads_max: int,
+        *,
+        switch_interval_s: float,
+        async_loop: asyncio.AbstractEventLoop | None = None,
+        switching: SwitchInterval = switch_interval,
+    ) -> None:
         self._threads_max = threads_max
         self._async_loop = async_loop
+        self._switch_interval_s = switch_interval_s
+        self._switching = switching
+        self._running: list[Work | None] = [None] * threads_max
+        """What each thread runs."""
+        self._long: LongUnits | None = None
         self._waiting: deque[Work] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()
         """Calls for one more thread, true if there is work, false to end; waking one costs more than a small activity,
@@ -197,6 +212,7 @@ class ThreadExecutor:
         loop = asyncio.get_running_loop()
         self._done = done
         self._finished = _Handover(loop, self._deliver)
+        self._long = LongUnits(self._running, self._switch_interval_s, loop.call_later, self._switching)
         is_own = self._async_loop is None or self._async_loop is loop
         target = loop if self._async_loop is None else self._async_loop
         self._runner = _LoopRunner(target, self._finished.put_here if is_own else self._finished.put)
@@ -204,6 +220,7 @@ class ThreadExecutor:
         self._async_loop = target
 
     def submit(self, *works: Work) -> None:
+        assert self._long is not None, "the executor is not open"
         before = self._in_threads
         for work in works:
             if work.is_async:
@@ -217,11 +234,14 @@ class ThreadExecutor:
         while self._in_threads > self._threads and self._threads < self._threads_max:
             self._threads += 1
             name = f"durabletask-activity-{self._threads}"
-            threading.Thread(target=self._serve, name=name, daemon=True).start()
+            threading.Thread(target=self._serve, args=(self._threads - 1,), name=name, daemon=True).start()
+        if self._in_threads and not self._long.are_watched:
+            self._long.watch()
 
     async def close(self) -> None:
-        if self._finished is None or self._runner is None or self._async_loop is None:
+        if self._finished is None or self._runner is None or self._async_loop is None or self._long is None:
             return
+        self._long.close()
         self._finished.is_open = False
         self._waiting.clear()  # what no thread has begun is not begun any more
         for _ in range(self._threads):
@@ -242,13 +262,14 @@ class ThreadExecutor:
             self._to_loop.put((work, None))
 
     def _deliver(self, works: list[Work]) -> None:
-        assert self._done is not None
+        assert self._done is not None and self._long is not None
+        self._long.ended(works)
         self._in_threads -= [work.is_async for work in works].count(False)
         self._done(works)
 
-    def _serve(self) -> None:
+    def _serve(self, place: int) -> None:
         """Be one thread of the pool."""
-        finished, to_loop, waiting = self._finished, self._to_loop, self._waiting
+        finished, to_loop, waiting, running = self._finished, self._to_loop, self._waiting, self._running
         assert finished is not None and to_loop is not None
         context = Context()
         while self._calls.get():
@@ -264,7 +285,9 @@ class ThreadExecutor:
                 # An empty context each time: nothing an activity sets reaches the next one.
                 if context:
                     context = Context()
+                running[place] = work
                 awaitable = context.run(work.run)
+                running[place] = None  # before it is handed back: what has ended is not found to take long
                 if awaitable is None:
                     finished.put(work)
                 else:

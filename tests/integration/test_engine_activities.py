@@ -173,7 +173,7 @@ async def test_b16_sync_and_async_activities_answer_the_task_that_called(ports: 
     async def later(_ctx: Any, value: str) -> str:
         return value + "!"
 
-    async with bench(ports, echo, later, executor=ThreadExecutor(2)) as b:
+    async with bench(ports, echo, later, executor=ThreadExecutor(2, switch_interval_s=0.001)) as b:
         await b.call("echo", 1, input='"a"')
         await b.call("later", 2, input='"b"')
         endings = await b.endings(2)

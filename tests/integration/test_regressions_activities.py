@@ -38,7 +38,10 @@ from tests.contract.builders import WAIT_S, instance
 
 # One place: an activity that keeps its own for ever lets no other run.
 SETTINGS = Settings(payload_inline_bytes_max=1_000, activity_prefetch_max=0)
-EXECUTORS: list[Callable[[], ActivityExecutor]] = [InlineExecutor, lambda: ThreadExecutor(2)]
+EXECUTORS: list[Callable[[], ActivityExecutor]] = [
+    InlineExecutor,
+    lambda: ThreadExecutor(2, switch_interval_s=0.001),
+]
 Endings = dict[int, TaskCompletedEvent | TaskFailedEvent]
 
 

@@ -16,7 +16,10 @@ from durabletask_azure.core.replay import RuntimeOptions
 from durabletask_azure.engine.activity_work import ActivityWork
 from durabletask_azure.engine.executor import ActivityExecutor, InlineExecutor, ThreadExecutor, Work
 
-EXECUTORS: list[Callable[[], ActivityExecutor]] = [InlineExecutor, lambda: ThreadExecutor(4)]
+EXECUTORS: list[Callable[[], ActivityExecutor]] = [
+    InlineExecutor,
+    lambda: ThreadExecutor(4, switch_interval_s=0.001),
+]
 COLOUR = contextvars.ContextVar("COLOUR", default="none")
 
 
@@ -144,7 +147,7 @@ async def test_b78_custom_properties_are_kept_and_cannot_hide_the_failure() -> N
 
 async def test_completions_of_threads_come_in_batches_and_all_of_them_come() -> None:
     gate = threading.Event()
-    executor = ThreadExecutor(4)
+    executor = ThreadExecutor(4, switch_interval_s=0.001)
     collected = Collected()
     executor.open(collected.done)
     for number in range(500):
@@ -164,7 +167,9 @@ async def test_threads_are_started_on_demand_and_never_more_than_allowed() -> No
     def note(_ctx: Any, _value: Any) -> None:
         names.add(threading.current_thread().name)
 
-    await outcomes(ThreadExecutor(3), *(work(note, key=number) for number in range(100)))
+    await outcomes(
+        ThreadExecutor(3, switch_interval_s=0.001), *(work(note, key=number) for number in range(100))
+    )
 
     assert 1 <= len(names) <= 3
 
@@ -179,7 +184,7 @@ async def test_async_activities_run_on_the_loop_they_were_promised() -> None:
         seen.append(asyncio.get_running_loop())
         return value
 
-    executor = ThreadExecutor(2, async_loop=theirs)
+    executor = ThreadExecutor(2, switch_interval_s=0.001, async_loop=theirs)
     works = [work(where, key=number, is_async=True, text=str(number)) for number in range(50)]
     finished = await outcomes(executor, *works, work(lambda ctx, value: where(ctx, 50), key=50))
 
@@ -229,7 +234,7 @@ async def test_what_no_thread_has_begun_is_not_begun_after_closing() -> None:
         ended.set()
 
     others = threading.enumerate()
-    executor = ThreadExecutor(1)
+    executor = ThreadExecutor(1, switch_interval_s=0.001)
     collected = Collected()
     executor.open(collected.done)
     for number in range(5):
