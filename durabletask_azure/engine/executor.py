@@ -23,6 +23,8 @@ __all__ = ["ActivityExecutor", "InlineExecutor", "ThreadExecutor", "Work"]
 
 T = TypeVar("T")
 _CANCEL_WAIT_S = 1.0
+_GROW_S = 0.002
+"""How long units wait before there are more threads: starting one takes as long as several small activities."""
 
 
 class Work(Protocol):
@@ -177,8 +179,9 @@ class ThreadExecutor:
     """Runs sync units in daemon threads, at most ``threads_max``, and async ones on an event loop.
 
     ``async_loop`` is where async activities run: another thread's running loop, or (``None``) the engine's own, for an
-    engine that shares its loop with user code. Threads are started when work waits, and stay. While a sync unit takes
-    long, no thread of the process keeps the interpreter for longer than ``switch_interval_s`` if others want it.
+    engine that shares its loop with user code. Threads are started while units wait for one, and stay. While a sync
+    unit takes long, no thread of the process keeps the interpreter for longer than ``switch_interval_s`` if others want
+    it.
     """
 
     def __init__(
@@ -203,6 +206,7 @@ class ThreadExecutor:
         self._is_called = False
         self._threads = 0
         self._in_threads = 0
+        self._is_growing = False
         self._done: Done | None = None
         self._finished: _Handover[Work] | None = None
         self._runner: _LoopRunner | None = None
@@ -231,12 +235,30 @@ class ThreadExecutor:
         if self._in_threads > before and not self._is_called:
             self._is_called = True
             self._calls.put(True)
-        while self._in_threads > self._threads and self._threads < self._threads_max:
-            self._threads += 1
-            name = f"durabletask-activity-{self._threads}"
-            threading.Thread(target=self._serve, args=(self._threads - 1,), name=name, daemon=True).start()
+        if self._in_threads > self._threads and not self._is_growing:
+            if not self._threads:
+                self._start_threads(1)
+            self._grow_later()
         if self._in_threads and not self._long.are_watched:
             self._long.watch()
+
+    def _grow_later(self) -> None:
+        self._is_growing = self._threads < self._threads_max
+        if self._is_growing:
+            asyncio.get_running_loop().call_later(_GROW_S, self._grow)
+
+    def _grow(self) -> None:
+        """Have twice as many threads, again and again as long as units wait for one."""
+        self._is_growing = False
+        if self._waiting:
+            self._start_threads(min(len(self._waiting), self._threads, self._threads_max - self._threads))
+            self._grow_later()
+
+    def _start_threads(self, count: int) -> None:
+        for _ in range(count):
+            name = f"durabletask-activity-{self._threads + 1}"
+            threading.Thread(target=self._serve, args=(self._threads,), name=name, daemon=True).start()
+            self._threads += 1
 
     async def close(self) -> None:
         if self._finished is None or self._runner is None or self._async_loop is None or self._long is None:

@@ -174,6 +174,38 @@ async def test_threads_are_started_on_demand_and_never_more_than_allowed() -> No
     assert 1 <= len(names) <= 3
 
 
+async def test_units_that_hold_their_threads_get_more_of_them_up_to_the_maximum() -> None:
+    together, alone = threading.Barrier(8, timeout=30), threading.Event()
+    executor = ThreadExecutor(8, switch_interval_s=0.001)
+    collected = Collected()
+    executor.open(collected.done)
+    others = set(threading.enumerate())
+    for number in range(8):
+        executor.submit(work(lambda _ctx, _value: together.wait() * 0, key=number))
+    executor.submit(work(lambda _ctx, _value: alone.set(), key=8))
+
+    finished = await collected.first(9)
+    own = set(threading.enumerate()) - others
+    await executor.close()
+
+    assert [one.failure for one in finished] == [None] * 9
+    assert (len(own), alone.is_set()) == (8, True)
+
+
+async def test_small_units_leave_it_at_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("durabletask_azure.engine.executor._GROW_S", 3600.0)  # they are done within it
+    names: set[str] = set()
+
+    def note(_ctx: Any, _value: Any) -> None:
+        names.add(threading.current_thread().name)
+
+    await outcomes(
+        ThreadExecutor(8, switch_interval_s=0.001), *(work(note, key=number) for number in range(100))
+    )
+
+    assert names == {"durabletask-activity-1"}
+
+
 async def test_async_activities_run_on_the_loop_they_were_promised() -> None:
     theirs = asyncio.new_event_loop()
     thread = threading.Thread(target=theirs.run_forever, daemon=True)
