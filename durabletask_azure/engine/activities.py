@@ -121,18 +121,20 @@ class ActivityLoop:
         self._room.set()
         if isinstance(self._ports.activities, Interruptible):
             self._ports.activities.interrupt()
-        held = [self._inside.pop(entry.key) for entry in self._held]
-        self._held.clear()
-        await self._give_back([entry.delivery for entry in held])
-        if not self._inside:
-            self._over.set()
-        await within(self._ports.clock, grace_s, self._over)
-        self._closed = True
-        left = [entry.delivery for entry in self._inside.values()]
-        self._inside.clear()
-        if left:
-            _log.warning("%d activities did not end in time; they will run again", len(left))
-        await self._executor.close()
+        try:
+            held = [self._inside.pop(entry.key) for entry in self._held]
+            self._held.clear()
+            await self._give_back([entry.delivery for entry in held])
+            if not self._inside:
+                self._over.set()
+            await within(self._ports.clock, grace_s, self._over)
+        finally:  # also when the hub's loop is ended meanwhile
+            self._closed = True
+            left = [entry.delivery for entry in self._inside.values()]
+            self._inside.clear()
+            if left:
+                _log.warning("%d activities did not end in time; they will run again", len(left))
+            await self._executor.close()
         await self._give_back(left)
         tasks = list(self._tasks.values())
         for task in tasks:

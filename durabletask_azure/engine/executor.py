@@ -180,8 +180,7 @@ class ThreadExecutor:
 
     ``async_loop`` is where async activities run: another thread's running loop, or (``None``) the engine's own, for an
     engine that shares its loop with user code. Threads are started while units wait for one, and stay. While a sync
-    unit takes long, no thread of the process keeps the interpreter for longer than ``switch_interval_s`` if others want
-    it.
+    unit takes long, the process's threads are asked for the interpreter every ``switch_interval_s`` if others want it.
     """
 
     def __init__(
@@ -216,7 +215,13 @@ class ThreadExecutor:
         loop = asyncio.get_running_loop()
         self._done = done
         self._finished = _Handover(loop, self._deliver)
-        self._long = LongUnits(self._running, self._switch_interval_s, loop.call_later, self._switching)
+        self._long = LongUnits(
+            self._running,
+            lambda: self._in_threads > 0,
+            self._switch_interval_s,
+            loop.call_later,
+            self._switching,
+        )
         is_own = self._async_loop is None or self._async_loop is loop
         target = loop if self._async_loop is None else self._async_loop
         self._runner = _LoopRunner(target, self._finished.put_here if is_own else self._finished.put)
@@ -251,8 +256,10 @@ class ThreadExecutor:
         """Have twice as many threads, again and again as long as units wait for one."""
         self._is_growing = False
         if self._waiting:
-            self._start_threads(min(len(self._waiting), self._threads, self._threads_max - self._threads))
-            self._grow_later()
+            try:
+                self._start_threads(min(len(self._waiting), self._threads, self._threads_max - self._threads))
+            finally:  # there may be room for one more thread later
+                self._grow_later()
 
     def _start_threads(self, count: int) -> None:
         for _ in range(count):
@@ -284,8 +291,7 @@ class ThreadExecutor:
             self._to_loop.put((work, None))
 
     def _deliver(self, works: list[Work]) -> None:
-        assert self._done is not None and self._long is not None
-        self._long.ended(works)
+        assert self._done is not None
         self._in_threads -= [work.is_async for work in works].count(False)
         self._done(works)
 
@@ -309,7 +315,7 @@ class ThreadExecutor:
                     context = Context()
                 running[place] = work
                 awaitable = context.run(work.run)
-                running[place] = None  # before it is handed back: what has ended is not found to take long
+                running[place] = None
                 if awaitable is None:
                     finished.put(work)
                 else:

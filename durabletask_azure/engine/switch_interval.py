@@ -16,6 +16,8 @@ __all__ = ["LongUnits", "SwitchInterval", "switch_interval"]
 
 _LOOK_S = 0.02
 """How often threads are looked at while they work; a unit that is in one at two looks takes long."""
+_SELDOM_S = 0.2
+"""How often while one does."""
 
 
 class SwitchInterval:
@@ -44,8 +46,9 @@ class SwitchInterval:
     def _apply(self) -> None:
         if sys.getswitchinterval() != self._ours_s:
             return  # the program has set its own meanwhile, which stays
-        sys.setswitchinterval(min((self._before_s, *self._asked)))
-        self._ours_s = sys.getswitchinterval()  # rounded to microseconds
+        # Python cuts it to whole microseconds, and takes none that is 0, but may have one that is.
+        sys.setswitchinterval(min((self._before_s, *self._asked)) + 0.5e-6)
+        self._ours_s = sys.getswitchinterval()
 
 
 switch_interval = SwitchInterval()
@@ -55,62 +58,56 @@ switch_interval = SwitchInterval()
 class LongUnits:
     """Shortens the switch interval while a thread's unit of work takes long, as one that only computes does.
 
-    Used on one loop; each thread writes what it runs to its place in ``running``, and ``None`` before it says that the
-    unit has ended.
+    Used on one loop; each thread writes what it runs to its place in ``running``. ``has_units`` says whether any unit
+    is about that may get into a thread.
     """
 
     def __init__(
         self,
         running: Sequence[object | None],
+        has_units: Callable[[], bool],
         interval_s: float,
         call_later: Callable[[float, Callable[[], None]], object],
         switching: SwitchInterval,
     ) -> None:
         self.are_watched = False
         self._running = running
+        self._has_units = has_units
         self._interval_s = interval_s
         self._call_later = call_later
         self._switching = switching
         self._seen: Sequence[object | None] = ()
-        self._long: list[object] = []
+        self._is_short = False
+        self._is_closed = False
 
     def watch(self) -> None:
-        """Look at the threads until none of them works, or one is found to take long."""
-        self.are_watched = True
-        self._seen = list(self._running)
-        self._call_later(_LOOK_S, self._look)
+        """Look at the threads until there are no units any more."""
+        if not self._is_closed:
+            self.are_watched = True
+            self._seen = list(self._running)
+            self._call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
-        seen, self._seen = self._seen, ()
-        if not self.are_watched:
-            return  # closed
-        running = list(self._running)
-        self._long = [
-            unit for unit, before in zip(running, seen, strict=True) if unit is before and unit is not None
-        ]
-        if self._long:
-            self._switching.shorten(self._interval_s)
-        else:
-            self._watch_on()
-
-    def _watch_on(self) -> None:
-        if any(unit is not None for unit in self._running):
-            self.watch()
-        else:
+        if self._is_closed:
+            return
+        seen, self._seen = self._seen, list(self._running)
+        takes_long = any(
+            unit is not None and unit is before for unit, before in zip(self._seen, seen, strict=True)
+        )
+        self._switch(takes_long)
+        if not self._has_units():
             self.are_watched = False
+            self._seen = ()
+        else:
+            self._call_later(_SELDOM_S if takes_long else _LOOK_S, self._look)
 
-    def ended(self, units: Sequence[object]) -> None:
-        """Take note of units that have ended."""
-        if self._long:
-            ids = set(map(id, units))
-            self._long = [unit for unit in self._long if id(unit) not in ids]
-            if not self._long:
-                self._switching.restore(self._interval_s)
-                self._watch_on()
+    def _switch(self, is_short: bool) -> None:
+        if is_short != self._is_short:
+            self._is_short = is_short
+            (self._switching.shorten if is_short else self._switching.restore)(self._interval_s)
 
     def close(self) -> None:
         """Watch nobody any more; what still runs is left alone."""
-        self.are_watched = False
-        if self._long:
-            self._long = []
-            self._switching.restore(self._interval_s)
+        self._is_closed = True
+        self._seen = ()
+        self._switch(False)

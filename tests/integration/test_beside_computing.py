@@ -42,7 +42,7 @@ def test_a_worker_shortens_the_switch_interval_only_while_an_activity_takes_long
             state = client.wait_for_orchestration_completion(
                 client.schedule_new_orchestration(computing), timeout=60
             )
-            after = sys.getswitchinterval()
+        after = sys.getswitchinterval()
 
     assert state is not None
     assert (state.get_output(), after) == (_SHORT_S, before)

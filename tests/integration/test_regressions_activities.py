@@ -136,6 +136,43 @@ async def run(
     return Bench(loop, endings)
 
 
+# ---------------------------------------------------------------------- a stop that is cut short
+
+
+async def test_a_stop_that_is_cancelled_while_it_waits_closes_the_executor_all_the_same() -> None:
+    class Closed(InlineExecutor):
+        is_closed = False
+
+        async def close(self) -> None:
+            self.is_closed = True
+            await super().close()
+
+    began = asyncio.Event()
+
+    async def hold(_ctx: Any, _value: Any) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    ports, registry, executor = open_local(None, partitions=1, settings=SETTINGS), Registry(), Closed()
+    registry.add_activity(hold)
+    loop = ActivityLoop(ports, registry, SETTINGS, RuntimeOptions(), executor, Counters(), concurrency_max=1)
+    loop.start()
+    held = ActivityTask(id="t", instance_id="i", execution_id="e", task_id=1, name="hold")
+    await ports.activities.send([ToActivities(task=held)])
+    await asyncio.wait_for(began.wait(), WAIT_S)
+    stopping = asyncio.create_task(loop.stop(3600))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    was_closed = executor.is_closed
+    await loop.stop(0)
+    assert ports.close is not None
+    await ports.close()
+
+    assert was_closed
+
+
 # ---------------------------------------------------------------------- cancellation by user code
 
 

@@ -27,6 +27,19 @@ def test_external_events_are_ordered_buffered_and_case_insensitive() -> None:
     assert play.result == [2, 1, 3, 0]
 
 
+def test_several_events_of_a_name_that_come_before_they_are_waited_for_are_found_one_by_one() -> None:
+    async def flow(ctx: Any) -> list[Any]:
+        await ctx.call_activity("a")
+        return [await ctx.wait_for_external_event("early") for _ in range(3)]
+
+    play = Play(flow)
+    play.start(play.raised("early", 1), play.raised("Early", 2))
+    play.turn(play.completed(1))
+    assert play.completion is None
+    play.turn(play.raised("early", 3))
+    assert play.result == [1, 2, 3]
+
+
 def test_cancelled_waits_are_skipped_wherever_they_stand() -> None:
     async def flow(ctx: Any) -> list[Any]:
         waits = [ctx.wait_for_external_event("e") for _ in range(5)]

@@ -44,16 +44,22 @@ class Looks:
 
     def __init__(self) -> None:
         self.running: list[object | None] = [None] * 3
-        self.switching = SwitchInterval()
+        self.units = 0
+        self.delays: list[float] = []
         self._due: list[Callable[[], None]] = []
-        self.units = LongUnits(self.running, 0.001, lambda _delay, fn: self._due.append(fn), self.switching)
+        self.long = LongUnits(self.running, lambda: self.units > 0, 0.001, self._call_later, SwitchInterval())
 
-    def pass_time(self) -> int:
-        """Let the next look come, and return how many there were to come."""
+    def _call_later(self, delay: float, call: Callable[[], None]) -> None:
+        self.delays.append(delay)
+        self._due.append(call)
+
+    def pass_time(self) -> float:
+        """Let the next look come, and return the interval then."""
         due, self._due = self._due, []
+        assert len(due) <= 1
         for one in due:
             one()
-        return len(due)
+        return sys.getswitchinterval()
 
 
 def test_the_shortest_interval_asked_for_holds_until_all_are_taken_back() -> None:
@@ -95,58 +101,69 @@ def test_an_interval_that_the_program_sets_meanwhile_stays() -> None:
     assert (during, sys.getswitchinterval()) == (0.003, 0.003)
 
 
-def test_a_unit_seen_at_two_looks_shortens_the_interval_and_its_end_restores_it() -> None:
-    looks, unit = Looks(), object()
-    looks.running[1] = unit
-    looks.units.watch()
-    looks.pass_time()
-    during = sys.getswitchinterval()
-    looks.running[1] = None
-    looks.units.ended([object()])
-    after_another = sys.getswitchinterval()
-    looks.units.ended([object(), unit])
-
-    assert (during, after_another, sys.getswitchinterval()) == (0.001, 0.001, 0.005)
-    assert (looks.pass_time(), looks.units.are_watched) == (0, False)
-
-
-def test_units_that_follow_each_other_leave_the_interval_alone_and_are_looked_at_until_they_end() -> None:
-    looks = Looks()
-    looks.units.watch()
+@pytest.mark.parametrize("before_s", [0.0, 1e-06, 0.004999, 0.05])
+def test_any_interval_that_a_program_may_have_is_what_it_was(before_s: float) -> None:
+    sys.setswitchinterval(before_s + 0.5e-6)
+    before = sys.getswitchinterval()
+    switching = SwitchInterval()
+    during: list[float] = []
     for _ in range(3):
-        looks.running[0] = object()
-        assert looks.pass_time() == 1
-        assert sys.getswitchinterval() == 0.005
-    looks.running[0] = None
+        switching.shorten(0.001)
+        during.append(sys.getswitchinterval())
+        switching.restore(0.001)
 
-    assert (looks.pass_time(), looks.pass_time()) == (1, 0)
-    assert not looks.units.are_watched
-
-
-def test_a_unit_that_began_beside_a_long_one_is_found_after_that_one_has_ended() -> None:
-    looks, first, second = Looks(), object(), object()
-    looks.running[0] = first
-    looks.units.watch()
-    looks.pass_time()
-    looks.running[0], looks.running[1] = None, second
-    looks.units.ended([first])
-    between = sys.getswitchinterval()
-    looks.pass_time()
-
-    assert (between, sys.getswitchinterval()) == (0.005, 0.001)
+    assert before == pytest.approx(before_s)
+    assert (sys.getswitchinterval(), *during) == (before, *[min(before, 0.001)] * 3)
 
 
-def test_closing_restores_the_interval_and_looks_no_more() -> None:
+def test_a_unit_seen_at_two_looks_shortens_the_interval_until_it_is_not_seen_any_more() -> None:
     looks = Looks()
-    looks.running[0] = object()
-    looks.units.watch()
-    looks.pass_time()
-    looks.units.close()
-    after = sys.getswitchinterval()
-    looks.units.watch()
-    looks.units.close()
+    looks.units, looks.running[1] = 1, object()
+    looks.long.watch()
+    seen = [looks.pass_time(), looks.pass_time()]
+    looks.units, looks.running[1] = 0, None
 
-    assert (after, looks.pass_time(), looks.pass_time(), sys.getswitchinterval()) == (0.005, 1, 0, 0.005)
+    assert [*seen, looks.pass_time()] == [0.001, 0.001, 0.005]
+    assert looks.delays[1:] == [10 * looks.delays[0]] * 2  # a unit that takes hours is looked at less often
+    assert not looks.long.are_watched
+
+
+def test_units_that_follow_each_other_leave_the_interval_alone_and_are_looked_at_until_none_is_left() -> None:
+    looks = Looks()
+    looks.units = 1
+    looks.long.watch()
+    for unit in (object(), object(), None, None, object()):
+        looks.running[0] = unit
+        assert looks.pass_time() == 0.005
+        assert looks.long.are_watched
+    looks.units = 0
+    looks.pass_time()
+
+    assert (looks.long.are_watched, len(looks.delays)) == (False, 6)
+
+
+def test_a_unit_that_began_beside_a_long_one_is_found_as_well() -> None:
+    looks, second = Looks(), object()
+    looks.units, looks.running[0] = 2, object()
+    looks.long.watch()
+    seen = [looks.pass_time()]
+    looks.running[0], looks.running[1] = None, second
+    seen.append(looks.pass_time())
+
+    assert [*seen, looks.pass_time()] == [0.001, 0.005, 0.001]
+
+
+def test_closing_restores_the_interval_for_good() -> None:
+    looks = Looks()
+    looks.units, looks.running[0] = 1, object()
+    looks.long.watch()
+    seen = [looks.pass_time()]
+    looks.long.close()
+    seen.append(sys.getswitchinterval())
+    looks.long.watch()  # what is begun all the same is not looked at
+
+    assert [*seen, looks.pass_time(), looks.pass_time()] == [0.001, 0.005, 0.005, 0.005]
+    assert len(looks.delays) == 2
 
 
 @pytest.mark.parametrize("closes", [False, True])
@@ -164,10 +181,11 @@ async def test_a_long_synchronous_activity_shortens_the_interval_until_it_ends_o
     during = await asyncio.wait_for(switching.changes.get(), 30)
     if closes:
         await executor.close()
-    gate.set()
-    after = await asyncio.wait_for(switching.changes.get(), 30)
-    if not closes:
-        await collected.first(1)
+        after = switching.changes.get_nowait()
+        gate.set()
+    else:
+        gate.set()
+        after = await asyncio.wait_for(switching.changes.get(), 30)
         await executor.close()
 
     assert (during, after) == (0.001, 0.005)
